@@ -1,0 +1,1 @@
+"""The `hybridroute` command."""

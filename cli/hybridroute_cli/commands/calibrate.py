@@ -1,0 +1,189 @@
+"""`hybridroute calibrate` and `certify`: labels in, one routing artifact out."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from hybridroute_cli.lab import lab_errors, need_lab
+from hybridroute_cli.output import CommandError, command_errors, console, print_json
+from hybridroute_cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from hybridroute_serve.routing.artifact.file import ArtifactFile
+
+__all__ = ["calibrate", "certify"]
+
+Data = Annotated[list[Path], typer.Option("--data", help="CSV or JSONL files, or a folder of them.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Where the artifact is written.")]
+PromptColumn = Annotated[str, typer.Option(help="Column with the prompt.")]
+WeakColumn = Annotated[str | None, typer.Option(help="Column with the small model's outcome, 0 to 1.")]
+StrongColumn = Annotated[str | None, typer.Option(help="Column with the large model's outcome, 0 to 1.")]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", help="What the outcomes were made with, NAME=DIGEST; may be repeated."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the artifact's header as JSON.")]
+
+
+def calibrate(
+    data: Data,
+    output: Output,
+    prompt_column: PromptColumn = "prompt",
+    weak_column: WeakColumn = None,
+    strong_column: StrongColumn = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column that names what a prompt is about.")
+    ] = None,
+    certify_share: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="Share of rows kept to certify with.")
+    ] = 0.5,
+    false_alarm: Annotated[
+        float,
+        typer.Option(min=0.0, max=0.5, help="Share of in-scope requests that the scope gate may turn away."),
+    ] = 0.02,
+    keep_texts: Annotated[
+        bool, typer.Option(help="Store example texts in the artifact, to name the nearest one.")
+    ] = False,
+    model: Models = None,
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Learn when the small model can be trusted from labelled prompts, and certify it.
+
+    With both outcome columns the artifact carries a promise; with a label column alone it is a scope gate.
+    """
+    with command_errors(as_json=as_json):
+        need_lab()
+        from hybridroute_lab.calibrate import (  # noqa: PLC0415 - loads scipy and scikit-learn
+            CalibrateOptions,
+            calibrate_labels,
+            calibrate_outcomes,
+        )
+        from hybridroute_lab.tables import read_labelled_texts, read_outcomes  # noqa: PLC0415
+        from hybridroute_serve.routing.embedding import load_static_embedder  # noqa: PLC0415
+
+        options = CalibrateOptions(
+            seed=seed,
+            certify_share=certify_share,
+            target_false_alarm=false_alarm,
+            keep_texts=keep_texts,
+            models=_models(model),
+        )
+        if (weak_column is None) != (strong_column is None):
+            raise CommandError(
+                "--weak-column and --strong-column belong together: a promise needs both outcomes"
+            )
+        if weak_column is None and label_column is None:
+            raise CommandError(
+                "give --weak-column and --strong-column for a promise, or --label-column for a scope gate"
+            )
+        today = datetime.now(UTC).date()
+        with lab_errors(), progress_bar() as progress:
+            embedder = load_static_embedder()
+            if weak_column is not None and strong_column is not None:
+                outcomes = read_outcomes(
+                    data,
+                    prompt_column=prompt_column,
+                    weak_column=weak_column,
+                    strong_column=strong_column,
+                    label_column=label_column,
+                )
+                artifact = calibrate_outcomes(outcomes, embedder, today, options, progress=progress)
+            else:
+                texts = read_labelled_texts(data, text_column=prompt_column, label_column=label_column or "")
+                artifact = calibrate_labels(texts, embedder, today, options, progress=progress)
+        _write(output, artifact)
+    _show(output, artifact, as_json=as_json)
+
+
+def certify(
+    artifact: Annotated[Path, typer.Argument(help="The artifact to certify anew.")],
+    labels: Annotated[
+        list[Path], typer.Option("--labels", help="Fresh labelled rows, not those it learned from.")
+    ],
+    weak_column: Annotated[str, typer.Option(help="Column with the small model's outcome, 0 to 1.")],
+    strong_column: Annotated[str, typer.Option(help="Column with the large model's outcome, 0 to 1.")],
+    output: Output,
+    prompt_column: PromptColumn = "prompt",
+    model: Models = None,
+    as_json: AsJson = False,
+) -> None:
+    """Certify an artifact on fresh labels: its scores stay, its promise is counted anew."""
+    with command_errors(as_json=as_json):
+        need_lab()
+        from hybridroute_lab.calibrate import certify_artifact  # noqa: PLC0415 - loads scipy and scikit-learn
+        from hybridroute_lab.tables import read_outcomes  # noqa: PLC0415
+        from hybridroute_serve.routing.embedding import load_static_embedder  # noqa: PLC0415
+
+        try:
+            old = artifact.read_bytes()
+        except OSError as error:
+            raise CommandError(f"{artifact}: {error.strerror}") from error
+        today = datetime.now(UTC).date()
+        with lab_errors(), progress_bar() as progress:
+            outcomes = read_outcomes(
+                labels, prompt_column=prompt_column, weak_column=weak_column, strong_column=strong_column
+            )
+            renewed = certify_artifact(
+                old, outcomes, load_static_embedder(), today, _models(model), progress=progress
+            )
+        _write(output, renewed)
+    _show(output, renewed, as_json=as_json)
+
+
+def _models(given: list[str] | None) -> dict[str, str]:
+    pairs = [entry.partition("=") for entry in given or []]
+    wrong = [name for name, equals, digest in pairs if not (name and equals and digest)]
+    if wrong:
+        raise CommandError(f"--model takes NAME=DIGEST, not {wrong[0]!r}")
+    return {name: digest for name, _, digest in pairs}
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}") from error
+
+
+def _show(path: Path, data: bytes, *, as_json: bool) -> None:
+    from hybridroute_serve.routing.artifact.file import decode_artifact  # noqa: PLC0415 - loads numpy
+    from hybridroute_serve.routing.artifact.header import header_document  # noqa: PLC0415
+
+    artifact = decode_artifact(data)
+    if as_json:
+        print_json({"sha256": artifact.digest, **header_document(artifact.header)})
+        return
+    rows = artifact.header.rows
+    console().print(
+        f"{path}: {artifact.size_bytes / 1024:.0f} KiB, sha256 {artifact.digest[:12]}; {rows.fit} rows learned from, "
+        f"{rows.certify} certified with, {rows.repeated} repeated, {rows.near_duplicates} near-duplicates"
+    )
+    console().print(_promises(artifact))
+
+
+def _promises(artifact: "ArtifactFile") -> Table | str:
+    promise = artifact.header.promise
+    if promise is None:
+        return f"no promise: {artifact.header.promise_note}"
+    table = Table(title=f"{promise.rows} certification rows, delta 0.1", title_justify="left")
+    for heading in ("maxRisk", "threshold", "kept", "regret if kept", "net loss", "SLM wrong"):
+        table.add_column(heading, justify="right")
+    for risk in (0.01, 0.02, 0.05, 0.1, 0.2):
+        found = promise.threshold_for(risk, 0.1)
+        if found.point is None or found.threshold is None:
+            table.add_row(f"{risk:g}", "nothing kept", "0 %", "", "", "")
+            continue
+        kept = max(1, found.point.kept)
+        table.add_row(
+            f"{risk:g}",
+            f"{found.threshold:.4f}",
+            f"{100 * found.kept_share:.0f} %",
+            f"{100 * found.point.regret / kept:.1f} %",
+            f"{100 * found.point.llm_better / kept:.1f} %",
+            f"{100 * found.point.slm_wrong / kept:.1f} %",
+        )
+    return table

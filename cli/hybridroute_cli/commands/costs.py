@@ -1,0 +1,44 @@
+"""`hybridroute costs`: what each path cost, and what the large model alone would have."""
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from hybridroute_cli.gateway import find_running, open_gateway
+from hybridroute_cli.output import command_errors, console, print_json
+
+__all__ = ["costs"]
+
+
+def costs(
+    route: Annotated[str | None, typer.Option(help="Name of the route; not needed when one is up.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
+) -> None:
+    """Show tokens and dollars of each path."""
+    with command_errors(as_json=as_json):
+        account, stand_in = asyncio.run(_ask(route))
+    if as_json:
+        print_json(account)
+        return
+    table = Table("path", "requests", "prompt tokens", "completion tokens", "USD", "idle USD")
+    for path, figures in account["paths"].items():
+        table.add_row(
+            path,
+            *(f"{figures[key]:,}" for key in ("requests", "prompt_tokens", "completion_tokens")),
+            figures["usd"],
+            figures.get("idle_usd", "-"),
+        )
+    out = console()
+    out.print(table)
+    if stand_in:
+        out.print("the LLM path is a local stand-in: its dollars are list prices that nobody bills")
+    out.print(f"the LLM alone would have cost USD {account['all_llm_usd']}; saved USD {account['saved_usd']}")
+
+
+async def _ask(route: str | None) -> tuple[dict[str, Any], bool]:
+    directory, run = find_running(route)
+    async with open_gateway(directory, run) as gateway:
+        account: dict[str, Any] = await gateway.ask_keeper("/costs")
+        return account, run.stand_in

@@ -1,0 +1,88 @@
+"""`hybridroute status`: what runs, what serves, what it costs."""
+
+import asyncio
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from hybridroute_cli.gateway import find_running, open_gateway
+from hybridroute_cli.instance import is_alive
+from hybridroute_cli.output import CommandError, command_errors, console, print_json
+from hybridroute_cli.processes import find_processes
+from hybridroute_cli.state_lines import describe_budgets, describe_problems, describe_upstreams
+
+__all__ = ["status"]
+
+
+def status(
+    route: Annotated[str | None, typer.Option(help="Name of the route; not needed when one is up.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Show the state of the running route; exit status 1 when it does not serve."""
+    with command_errors(as_json=as_json):
+        document = asyncio.run(_observe(route))
+    if as_json:
+        print_json(document)
+    else:
+        _print_status(document)
+    if not document["ready"]:
+        raise typer.Exit(1)
+
+
+async def _observe(route: str | None) -> dict[str, Any]:
+    directory, run = find_running(route)
+    phase = directory.read_phase()
+    alive = is_alive(run)
+    document: dict[str, Any] = {
+        "route": run.route,
+        "url": run.url,
+        "ready": False,
+        "supervisor": "running" if alive else "dead",
+        "phase": phase.name if phase else "unknown",
+        "detail": phase.detail if phase else "",
+        "applications": (phase.applications if phase else None) or {},
+        "processes": len(find_processes(run.run_id)),
+        "stand_in": run.stand_in,
+        "keeper": None,
+        "costs": None,
+    }
+    if not alive:
+        document["detail"] = "the supervisor died; `hybridroute up -f FILE` cleans up and starts again"
+        document["phase"] = "dead"
+        document["applications"] = dict.fromkeys(document["applications"], "UNKNOWN")
+        return document
+    async with open_gateway(directory, run) as gateway:
+        document["ready"] = await gateway.is_ready()
+        try:
+            document["keeper"] = await gateway.ask_keeper("/state")
+            document["costs"] = await gateway.ask_keeper("/costs")
+        except CommandError as error:
+            document["detail"] = str(error)
+    return document
+
+
+def _print_status(document: dict[str, Any]) -> None:
+    out = console()
+    ready = "[green]ready[/]" if document["ready"] else "[red]not ready[/]"
+    out.print(f"route {document['route']} at {document['url']}: {ready} ({document['phase']})")
+    if document["detail"]:
+        out.print(document["detail"], markup=False, style="yellow")
+    if document["stand_in"]:
+        out.print("the LLM path is a local stand-in, not a real model")
+    table = Table("application", "status")
+    for name, state in sorted(document["applications"].items()):
+        table.add_row(name, state)
+    out.print(table)
+    costs = document["costs"]
+    if costs is not None:
+        spent = ", ".join(
+            f"{path} {f['requests']} requests USD {f['usd']}" for path, f in costs["paths"].items()
+        )
+        out.print(f"{spent}; saved USD {costs['saved_usd']}")
+    keeper = document["keeper"]
+    if keeper is not None:
+        for line in (*describe_budgets(keeper), *describe_upstreams(keeper)):
+            out.print(line, markup=False)
+        for line in describe_problems(keeper):
+            out.print(line, markup=False, style="yellow")

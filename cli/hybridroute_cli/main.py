@@ -1,0 +1,30 @@
+"""Entry point of the `hybridroute` command: names the commands and nothing else."""
+
+import typer
+
+from hybridroute_cli.commands.ask import ask
+from hybridroute_cli.commands.calibrate import calibrate, certify
+from hybridroute_cli.commands.costs import costs
+from hybridroute_cli.commands.evaluate import evaluate
+from hybridroute_cli.commands.explain import explain
+from hybridroute_cli.commands.render import render
+from hybridroute_cli.commands.replay import replay
+from hybridroute_cli.commands.status import status
+from hybridroute_cli.commands.up import down, up
+from hybridroute_cli.commands.validate import validate
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="hybridroute",
+    help="LLM quality without an LLM bill: a small model, a router and a remote LLM as one object.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+for _command in (validate, up, status, ask, replay, explain, costs, render, down, calibrate, certify):
+    app.command()(_command)
+app.add_typer(evaluate)
+
+
+if __name__ == "__main__":
+    app()

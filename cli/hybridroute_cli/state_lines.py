@@ -1,0 +1,70 @@
+"""What `hybridroute status` says of the keeper's state: budgets, upstreams, and what is wrong. Pure."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from hybridroute_api.quantities import format_usd, parse_usd
+
+__all__ = ["describe_budgets", "describe_problems", "describe_upstreams"]
+
+_UPSTREAM = "upstream."
+_OPENED = "breaker_opened."
+
+
+def describe_budgets(state: Mapping[str, Any]) -> list[str]:
+    """The route's budget and those of its clients, a line each; empty where nothing is budgeted."""
+    route = state.get("budget")
+    lines = [] if route is None else [f"budget {_budget(route)}"]
+    clients = state.get("client_budgets") or {}
+    return [*lines, *(f"budget of client {name} {_budget(clients[name])}" for name in sorted(clients))]
+
+
+def describe_upstreams(state: Mapping[str, Any]) -> list[str]:
+    """Each upstream's breaker, with the number of llm-proxy replicas that have it so: `upstream primary: open 2`."""
+    states: dict[str, Counter[str]] = {}
+    opened: Counter[str] = Counter()
+    for facts in _facts(state, "llm-proxy"):
+        for name, value in facts.items():
+            if name.startswith(_UPSTREAM):
+                states.setdefault(name.removeprefix(_UPSTREAM), Counter())[value] += 1
+            elif name.startswith(_OPENED):
+                opened[name.removeprefix(_OPENED)] += int(value)
+    return [
+        f"upstream {name}: {', '.join(f'{state} {count}' for state, count in sorted(counts.items()))}"
+        + (f"; opened {opened[name]} times" if opened[name] else "")
+        for name, counts in sorted(states.items())
+    ]
+
+
+def describe_problems(state: Mapping[str, Any]) -> list[str]:
+    """What an operator has to repair: a live policy or a clients file that is not in force."""
+    problems = dict.fromkeys(
+        f"the clients file is not in force, the last good one is: {facts['clients_problem']}"
+        for facts in _facts(state, "router")
+        if "clients_problem" in facts
+    )
+    error = (state.get("live") or {}).get("error")
+    return [
+        *([f"the live policy is not in force, the last good one is: {error}"] if error else []),
+        *problems,
+    ]
+
+
+def _facts(state: Mapping[str, Any], app: str) -> Iterator[Mapping[str, str]]:
+    for replica in (state.get("replicas") or {}).get(app, ()):
+        if replica.get("alive", True):
+            yield replica.get("facts") or {}
+
+
+def _budget(budget: Mapping[str, Any]) -> str:
+    limit, spent, reserved = (
+        format_usd(parse_usd(budget[field])) for field in ("limit_usd", "spent_usd", "reserved_usd")
+    )
+    resets_at = budget.get("resets_at")
+    resets = f", resets {datetime.fromtimestamp(resets_at, UTC):%Y-%m-%d %H:%M:%S} UTC" if resets_at else ""
+    unknown = (
+        "; what was spent before is not known, so it counts as all" if budget.get("past_unknown") else ""
+    )
+    return f"USD {limit}: {spent} spent, {reserved} reserved{resets}{unknown}"

@@ -1,0 +1,1 @@
+"""Wire types: the HybridRoute object and the contract between control plane and data plane."""

@@ -1,0 +1,173 @@
+"""The contract from data plane to keeper, version 1: what replicas report.
+
+The router reports one `DecisionRecord` a request: which gate decided, with its numbers, and how it ended. The
+path that does the work reports one `AttemptReport` an attempt: tokens, dollars, seconds. The keeper joins
+them by `request_id`; the money in a request is the sum over its attempts, so it counts once, whoever dies.
+Plain dataclasses: they are encoded on the data plane's busy side, off the request's path.
+Times are Unix seconds; durations are seconds.
+"""
+
+from dataclasses import dataclass, field
+
+from hybridroute_api.vocabulary import Api, Gate, Outcome, PathName, UsageSource
+
+__all__ = [
+    "AttemptReport",
+    "Batch",
+    "DecisionRecord",
+    "OpenAttempt",
+    "OpenRequest",
+    "ReplicaHeartbeat",
+    "TokenUsage",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    """Tokens of one attempt, as the serving path counted them. Cached and reasoning are parts of sums."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    source: UsageSource = UsageSource.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """Journalled by the router before it hands a request on, so that its death leaves a record."""
+
+    request_id: str
+    route: str
+    api: Api
+    stream: bool
+    requested_model: str
+    path: PathName
+    gate: Gate
+    reason: str
+    received_at: float
+    policy_version: str
+    confidence: float | None = None
+    threshold: float | None = None
+    scope_score: float | None = None
+    scope_threshold: float | None = None
+    nearest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRecord:
+    """One request, written when it has ended."""
+
+    request_id: str
+    route: str
+    replica: str
+    api: Api | None
+    """None when the request was refused before it could be read."""
+    stream: bool
+    requested_model: str
+    path: PathName | None
+    """The path that answered; None when the router itself answered."""
+    gate: Gate | None
+    reason: str
+    """A few words in the gate's own terms, with its numbers where it has any."""
+    status: int
+    """HTTP status the client got; 499 when it went away before one was sent."""
+    outcome: Outcome
+    received_at: float
+    decision_seconds: float
+    total_seconds: float
+    first_byte_seconds: float | None = None
+    policy_version: str = ""
+    confidence: float | None = None
+    threshold: float | None = None
+    scope_score: float | None = None
+    scope_threshold: float | None = None
+    nearest: str | None = None
+    """The known example nearest to the request."""
+    failed_over_from: PathName | None = None
+    """The path that was tried first and failed before any content."""
+    client: str | None = None
+    """Name of the client whose key the request came with."""
+    guarantee_covered: bool = False
+    error_code: str | None = None
+    prompt_text: str | None = None
+    conversation_key: str | None = None
+    """Set when the request offers tools: where a later tool result of this conversation belongs."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAttempt:
+    """Journalled by a path before it sends an attempt, so that its death leaves a report."""
+
+    attempt_id: str
+    request_id: str
+    route: str
+    path: PathName
+    upstream: str
+    model: str
+    gate: str
+    started_at: float
+    estimated_prompt_tokens: int
+    streamed: bool
+    reserved_nano_usd: int | None = None
+    """Upper bound that is reserved for it; None where nothing is budgeted."""
+    lease_ids: tuple[str, ...] = ()
+    """Dollar leases that it is reserved from."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptReport:
+    """One attempt on one path, written when it has ended."""
+
+    attempt_id: str
+    """Unique: `<request id>/<path>/<n>`."""
+    request_id: str
+    route: str
+    path: PathName
+    upstream: str
+    """The upstream's name; `slm` on the SLM path."""
+    model: str
+    gate: str
+    started_at: float
+    total_seconds: float
+    outcome: Outcome
+    usage: TokenUsage
+    streamed: bool
+    status: int | None = None
+    first_byte_seconds: float | None = None
+    busy_seconds: float = 0.0
+    """SLM: this request's share of the replica's busy time; shares add up to it."""
+    cost_nano_usd: int = 0
+    """LLM: priced by the llm-proxy. SLM: 0 here, priced from busy_seconds by the keeper."""
+    settled_nano_usd: int | None = None
+    """What counts against the budgets: the bill, or the whole reservation when no usage was seen."""
+    lease_ids: tuple[str, ...] = ()
+    """Dollar leases that this is settled in."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaHeartbeat:
+    """Sent every few seconds by each replica, and once at its end."""
+
+    replica: str
+    app: str
+    started_at: float
+    at: float
+    busy_seconds: float = 0.0
+    ongoing: int = 0
+    policy_version: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
+    """What the app knows of its surroundings, for status: `slm_ready=1`, `upstream.primary=up`."""
+    ended: bool = False
+    """True on the last one: the replica stopped, or a live one found that it had died at `at`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one replica sends the keeper at once. Idempotent: the keeper knows ids it has seen."""
+
+    records: list[DecisionRecord] = field(default_factory=list)
+    attempts: list[AttemptReport] = field(default_factory=list)
+    heartbeats: list[ReplicaHeartbeat] = field(default_factory=list)
+    replica: str = ""
+    """Whose journal the records and attempts were read from; a dead replica's name when they were adopted."""

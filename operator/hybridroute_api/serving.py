@@ -1,0 +1,253 @@
+"""The contract from control plane to data plane, version 1. It knows nothing of Kubernetes.
+
+Two halves. `LivePolicy` is the versioned document that bites within 10 s: the keeper watches it and hands it
+to router and llm-proxy replicas. The `*Args` are what an application is started with; they change only with
+code or shape. The other direction, records and heartbeats, is `hybridroute_api.records`.
+Money is integer nano-USD (1e-9 USD); prices are nano-USD per million tokens, so that every list price is exact.
+"""
+
+import hashlib
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hybridroute_api.vocabulary import ExhaustedAction, Mode, OutOfScopeAction
+
+__all__ = [
+    "CONTRACT_VERSION",
+    "AuthPolicy",
+    "BudgetPolicy",
+    "KeeperArgs",
+    "LivePolicy",
+    "LlmPolicy",
+    "LlmProxyArgs",
+    "RecordsPolicy",
+    "RetryPolicy",
+    "RouterArgs",
+    "RoutingPolicy",
+    "SlmArgs",
+    "SlmPolicy",
+    "StandInArgs",
+    "TokenPrices",
+    "Upstream",
+    "UpstreamTimeouts",
+]
+
+CONTRACT_VERSION: Literal[1] = 1
+
+
+class _Contract(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TokenPrices(_Contract):
+    """List prices of one upstream, nano-USD per million tokens."""
+
+    input_nano_usd_per_million: int = Field(ge=0)
+    output_nano_usd_per_million: int = Field(ge=0)
+    cached_input_nano_usd_per_million: int | None = Field(default=None, ge=0)
+    """None: cached prompt tokens cost as much as fresh ones."""
+
+
+class UpstreamTimeouts(_Contract):
+    """Deadlines of one attempt, seconds."""
+
+    connect_seconds: float = Field(gt=0)
+    first_byte_seconds: float = Field(gt=0)
+    """From the request being sent to the first content, not to a role-only chunk."""
+    total_seconds: float = Field(gt=0)
+
+
+class Upstream(_Contract):
+    """One OpenAI-compatible provider of the LLM path."""
+
+    name: str
+    base_url: str
+    """Without a trailing slash, with the version segment: `https://provider/v1`."""
+    model: str
+    credential_file: str | None = None
+    """File whose stripped content is sent as the bearer token; None sends no Authorization."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    ca_file: str | None = None
+    """PEM bundle that replaces the system's for this upstream."""
+    prices: TokenPrices
+    timeouts: UpstreamTimeouts
+    max_output_tokens: int = Field(gt=0)
+    """The cap that is sent when a request has none."""
+    stand_in: bool = False
+    """True for the labelled local stand-in that serves when no provider is configured."""
+
+
+class RetryPolicy(_Contract):
+    """The route's retry budget: what failures may cost in extra attempts, whatever the number of replicas."""
+
+    ratio: float = Field(ge=0, le=1)
+    """Tokens that each attempt which got through brings in."""
+    floor_tokens_per_second: float = Field(ge=0)
+    """Tokens that come in by time alone, for the whole route."""
+    burst_tokens: float = Field(ge=0)
+    """Tokens that the whole route holds at most."""
+    max_attempts: int = Field(ge=1)
+    """Attempts of one request, of every kind and path together."""
+    hedging: bool
+    """True: a unary request that is slower than the 95th percentile is sent once more, from the same budget."""
+
+
+class LlmPolicy(_Contract):
+    """The LLM path: upstreams in order of preference. The first is the primary, whose prices say what all-LLM costs."""
+
+    upstreams: tuple[Upstream, ...] = Field(min_length=1)
+    retries: RetryPolicy
+
+    @property
+    def primary(self) -> Upstream:
+        """The upstream that is tried first."""
+        return self.upstreams[0]
+
+
+class SlmPolicy(_Contract):
+    """What the router must know of the SLM."""
+
+    model_name: str
+    context_tokens: int = Field(gt=0)
+    tools: bool
+    """False: requests with tools are escalated."""
+    json_schema: bool
+    """False: requests with a JSON schema are escalated."""
+    machine_hour_nano_usd: int = Field(ge=0)
+    """Price of one replica's hour: GPUs and machine together."""
+    first_byte_seconds: float = Field(gt=0)
+    total_seconds: float = Field(gt=0)
+
+
+class RoutingPolicy(_Contract):
+    """What the gates decide with. Without examples nothing is kept on the SLM."""
+
+    local_examples: tuple[str, ...] = ()
+    remote_examples: tuple[str, ...] = ()
+    threshold: float = Field(ge=0, le=1)
+    """A request is kept on the SLM when its confidence is at least this."""
+    scope_threshold: float = Field(ge=-1, le=1)
+    """A request whose best similarity to any example is below this is out of scope."""
+    out_of_scope: OutOfScopeAction
+
+
+class BudgetPolicy(_Contract):
+    """The route's dollar budget."""
+
+    limit_nano_usd: int = Field(ge=0)
+    window: str
+    """`24h` (rolling), `1d@Europe/Berlin` or `month[@zone]` (calendar)."""
+    on_exhausted: ExhaustedAction
+    """What happens to a request that the SLM is fit for."""
+    on_exhausted_out_of_scope: ExhaustedAction
+    """What happens to a request that the SLM is not known to be fit for."""
+
+
+class AuthPolicy(_Contract):
+    """Who may ask. Absent: everybody."""
+
+    keys_file: str
+    """YAML list of clients with their keys and limits, see `hybridroute_serve.auth`; read again when it changes."""
+
+
+class RecordsPolicy(_Contract):
+    """Retention of decision and cost records."""
+
+    max_age_seconds: float = Field(gt=0)
+    max_bytes: int = Field(gt=0)
+    prompt_text: bool
+    """True stores the routing text with each record."""
+
+
+class LivePolicy(_Contract):
+    """Everything that can change while replicas run. `version` is a digest of the rest."""
+
+    contract_version: Literal[1] = CONTRACT_VERSION
+    route: str
+    version: str = ""
+    mode: Mode
+    slm: SlmPolicy
+    llm: LlmPolicy
+    routing: RoutingPolicy
+    budget: BudgetPolicy | None
+    """None: the LLM path is not budgeted."""
+    auth: AuthPolicy | None
+    records: RecordsPolicy
+    max_body_bytes: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _stamp_version(self) -> Self:
+        digest = hashlib.sha256(self.model_dump_json(exclude={"version"}).encode()).hexdigest()[:16]
+        if self.version not in ("", digest):
+            raise ValueError(f"version {self.version} does not match the document's digest {digest}")
+        object.__setattr__(self, "version", digest)
+        return self
+
+
+class _AppArgs(_Contract):
+    route: str
+    token_file: str
+    """File with the internal token that guards the paths."""
+
+
+class RouterArgs(_AppArgs):
+    """Arguments of the router application."""
+
+    keeper_url: str
+    slm_url: str
+    """Base of the SLM application, without `/v1`."""
+    llm_url: str
+    slm_backend_metrics_url: str
+    """HAProxy's exporter beside the SLM, which counts its ready replicas."""
+    slm_backend: str
+    """HAProxy's backend name, `http-<application>`."""
+    llm_backend_metrics_url: str
+    """HAProxy's exporter beside the llm-proxy."""
+    llm_backend: str
+    router_backend: str
+    """The router's own, by the same exporter: its replicas share out what a client may ask per minute."""
+    journal_dir: str
+    """Directory for the replica's journal and for its copy of the live policy; survives the process."""
+
+
+class LlmProxyArgs(_AppArgs):
+    """Arguments of the llm-proxy application."""
+
+    keeper_url: str
+    journal_dir: str
+
+
+class SlmArgs(_AppArgs):
+    """Arguments of the SLM application."""
+
+    keeper_url: str
+    journal_dir: str
+    engine: Literal["llamacpp"]
+    model_uri: str
+    model_name: str
+    context_tokens: int = Field(gt=0)
+    """Context of one sequence; the engine's whole context is this times `parallel_sequences`."""
+    parallel_sequences: int = Field(gt=0)
+    """Sequences in one batch; further requests wait in the engine's queue."""
+    max_ongoing_requests: int = Field(gt=0)
+    """Admission limit of one replica; beyond it the answer is 429 and the request overflows to the LLM."""
+    first_byte_seconds: float = Field(gt=0)
+    total_seconds: float = Field(gt=0)
+
+
+class KeeperArgs(_AppArgs):
+    """Arguments of the keeper application."""
+
+    metrics_token_file: str
+    """A second token, good for `/metrics` alone, for a Prometheus server."""
+    state_dir: str
+    live_file: str
+    live_config_map: str | None = None
+    """`<namespace>/<name>/<entry>` of the ConfigMap that `live_file` is a copy of; None on one machine."""
+
+
+class StandInArgs(_Contract):
+    """Arguments of the labelled local stand-in for a remote LLM."""
+
+    tokens_per_second: float = Field(gt=0)

@@ -1,0 +1,465 @@
+"""The rules that one field's type cannot say, once, as a table.
+
+Each rule holds for the value at a path of the object: `*` in a path stands for every item of a list, `{*}`
+for every entry of a map. Rules are read by the models (`HybridRoute` refuses an object that breaks one), by
+`validate`, which adds file and line, and by `crd`, which hands their CEL to the API server; one table of objects
+tests that both agree. A message says what to do and never repeats a value, since values can be secrets.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from hybridroute_api.v1alpha1.llm import (
+    UpstreamCredentials,
+    UpstreamPricing,
+    UpstreamSpec,
+    UpstreamTimeoutsSpec,
+)
+from hybridroute_api.v1alpha1.routing import Routing, RoutingExamples
+from hybridroute_api.v1alpha1.scaling import Scaling
+from hybridroute_api.v1alpha1.slm import BUNDLED_MODELS, Slm, SlmTimeouts
+from hybridroute_api.windows import parse_window
+
+__all__ = ["RULES", "Rule", "Violation", "broken_rules", "values_at"]
+
+Location = tuple[str | int, ...]
+"""Field names as written in the document, list indices and map keys, from the document's root."""
+
+_SCALING_PATHS: Final = ("spec.slm.scaling", "spec.llm.scaling", "spec.routing.scaling")
+
+_RESERVED_HEADERS: Final = frozenset(
+    {
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
+_SCHEME: Final = "^[A-Za-z][A-Za-z0-9+.-]*:"
+_PORT: Final = (
+    "0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"  # 1 to 65535
+)
+_BASE_URL: Final = re.compile(
+    # Scheme, user if any (another rule refuses it), host or bracketed IPv6 address, port, the rest.
+    r"^[Hh][Tt][Tt][Pp][Ss]?://([!-.0-~]*@)?"
+    r"([!$-.0-9;->A-Z^-~]+|[\[][0-9A-Fa-f:.]+[\]])"
+    f"(:({_PORT})?)?([/?#][!-~]*)?$",
+    re.ASCII,
+)
+_HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,4094}[\x21-\x7e])?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A rule that an object breaks, and where."""
+
+    rule_id: str
+    location: Location
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. `holds` gets the value at each path: a model, a field's value or a `(key, value)` pair."""
+
+    id: str
+    paths: tuple[str, ...]
+    message: str
+    """What to do, without a full stop."""
+    holds: Callable[[Any], bool]
+    cel: str
+    """The same rule for an API server: `self` is the value at the path, or the whole map for a path that ends in
+    `{*}`. Defaults are filled in before it runs. Empty where CEL's cost limits forbid it: models alone refuse then.
+    """
+    field: str = ""
+    """Field below the path that the message belongs to; default: the path itself."""
+    blames: Callable[[Any], Location] = lambda _: ()
+    """The same where it depends on the value that breaks the rule, such as an item of a list."""
+
+    def check(self, location: Location, value: Any) -> Violation | None:
+        """Return how the value at a location breaks the rule, or None."""
+        if self.holds(value):
+            return None
+        below = (self.field,) if self.field else self.blames(value)
+        return Violation(self.id, (*location, *below), self.message)
+
+
+def broken_rules(root: BaseModel) -> tuple[Violation, ...]:
+    """Return every rule that the object breaks, in the table's order."""
+    checked = (
+        rule.check(location, value)
+        for rule in RULES
+        for path in rule.paths
+        for location, value in values_at(root, path)
+    )
+    return tuple(violation for violation in checked if violation is not None)
+
+
+def values_at(root: BaseModel, path: str) -> Iterator[tuple[Location, Any]]:
+    """Yield each value that a rule's path stands for, with its location; absent parts yield nothing."""
+    yield from _descend(root, (), path.split("."))
+
+
+def _descend(value: Any, location: Location, segments: list[str]) -> Iterator[tuple[Location, Any]]:
+    if value is None:
+        return
+    if not segments:
+        yield location, value
+        return
+    segment, *rest = segments
+    if segment == "*":
+        for index, item in enumerate(value):
+            yield from _descend(item, (*location, index), rest)
+    elif segment == "{*}":
+        for key, item in value.items():
+            yield from _descend((key, item), (*location, key), rest)
+    else:
+        yield from _descend(getattr(value, _field_name(type(value), segment)), (*location, segment), rest)
+
+
+def _field_name(model: type[BaseModel], alias: str) -> str:
+    for name, field in model.model_fields.items():
+        if alias in (field.alias, name):
+            return name
+    raise LookupError(f"{model.__name__} has no field {alias}")
+
+
+def _scaling_bounds(scaling: Scaling) -> bool:
+    return scaling.min_replicas <= scaling.max_replicas
+
+
+def _known_window(window: str) -> bool:
+    try:
+        parse_window(window)
+    except ValueError:
+        return False
+    return True
+
+
+def _slm_timeouts(timeouts: SlmTimeouts) -> bool:
+    return timeouts.first_byte <= timeouts.total
+
+
+def _upstream_timeouts(timeouts: UpstreamTimeoutsSpec) -> bool:
+    return max(timeouts.first_byte, timeouts.connect) <= timeouts.total
+
+
+def _usable_credential_source(credentials: UpstreamCredentials) -> bool:
+    sources = (credentials.env, credentials.file, credentials.secret_name)
+    return any(sources) and (credentials.env is None or credentials.file is None)
+
+
+def _cached_price(pricing: UpstreamPricing) -> bool:
+    cached = pricing.cached_input_per_million_tokens_nano_usd
+    return cached is None or cached <= pricing.input_per_million_tokens_nano_usd
+
+
+def _unique_upstream_names(upstreams: tuple[UpstreamSpec, ...]) -> bool:
+    return _repeated([upstream.name for upstream in upstreams]) is None
+
+
+def _repeated_upstream(upstreams: tuple[UpstreamSpec, ...]) -> Location:
+    return (_repeated([upstream.name for upstream in upstreams]) or 0, "name")
+
+
+def _repeated(names: list[str]) -> int | None:
+    """Return the index of the first name that an earlier one equals."""
+    return next((index for index, name in enumerate(names) if name in names[:index]), None)
+
+
+def _is_base_url(url: str) -> bool:
+    return bool(_BASE_URL.fullmatch(url))
+
+
+def _bare_base_url(url: str) -> bool:
+    authority = url.split("://", 1)[-1].split("/", 1)[0]
+    return not any(mark in url for mark in "?#") and "@" not in authority
+
+
+def _names_no_operation(url: str) -> bool:
+    return not url.rstrip("/").endswith(("/chat/completions", "/completions"))
+
+
+def _legal_header_name(entry: tuple[str, str]) -> bool:
+    return bool(_HEADER_NAME.fullmatch(entry[0]))
+
+
+def _free_header_name(entry: tuple[str, str]) -> bool:
+    name = entry[0].lower()
+    return name not in _RESERVED_HEADERS and not name.startswith("x-hybridroute-")
+
+
+def _legal_header_value(entry: tuple[str, str]) -> bool:
+    return bool(_HEADER_VALUE.fullmatch(entry[1]))
+
+
+def _unique_header_names(headers: Mapping[str, str]) -> bool:
+    return _repeated([name.lower() for name in headers]) is None
+
+
+def _repeated_header(headers: Mapping[str, str]) -> Location:
+    names = list(headers)
+    return (names[_repeated([name.lower() for name in names]) or 0],)
+
+
+def _known_model_uri(uri: str) -> bool:
+    return uri in BUNDLED_MODELS or not re.match(_SCHEME, uri)
+
+
+def _gguf_file(uri: str) -> bool:
+    return bool(re.match(_SCHEME, uri)) or uri.endswith(".gguf")
+
+
+def _priced_gpus(slm: Slm) -> bool:
+    return slm.resources.gpus == 0 or "gpu_hour_nano_usd" in slm.pricing.model_fields_set
+
+
+def _remote_needs_local(examples: RoutingExamples) -> bool:
+    return bool(examples.local) or not examples.remote
+
+
+def _distinct_examples(examples: RoutingExamples) -> bool:
+    return _first_shared(examples) is None
+
+
+def _shared_example(examples: RoutingExamples) -> Location:
+    return ("remote", _first_shared(examples) or 0)
+
+
+def _first_shared(examples: RoutingExamples) -> int | None:
+    local = {_folded(text) for text in examples.local}
+    return next((index for index, text in enumerate(examples.remote) if _folded(text) in local), None)
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _no_blank_example(example: str) -> bool:
+    return bool(example.strip())
+
+
+def _gates_have_examples(routing: Routing) -> bool:
+    return bool(routing.examples.local) or not _changed_gates(routing)
+
+
+def _first_changed_gate(routing: Routing) -> Location:
+    return (_changed_gates(routing)[0],)
+
+
+def _changed_gates(routing: Routing) -> list[str]:
+    default = Routing()
+    gates = {
+        "confidence": routing.confidence != default.confidence,
+        "scope": routing.scope != default.scope,
+        "outOfScope": routing.out_of_scope != default.out_of_scope,
+    }
+    return [name for name, changed in gates.items() if changed]
+
+
+def _cel_list(words: Iterable[str]) -> str:
+    return f"[{', '.join(repr(word) for word in words)}]"
+
+
+_CEL_GATES: Final = (
+    "size(self.examples.local) > 0 || ("
+    f"double(self.confidence.threshold) == double('{Routing().confidence.threshold}')"
+    f" && double(self.scope.threshold) == double('{Routing().scope.threshold}')"
+    f" && self.outOfScope == '{Routing().out_of_scope}')"
+)
+
+RULES: Final[tuple[Rule, ...]] = (
+    Rule(
+        "scaling-bounds",
+        _SCALING_PATHS,
+        "is below minReplicas: raise maxReplicas (default 1) or lower minReplicas",
+        _scaling_bounds,
+        cel="self.minReplicas <= self.maxReplicas",
+        field="maxReplicas",
+    ),
+    Rule(
+        "model-scheme",
+        ("spec.slm.model.uri",),
+        f"is of a kind that is not served: use {' or '.join(BUNDLED_MODELS)}, or the path of a .gguf file",
+        _known_model_uri,
+        cel=f"self in {_cel_list(BUNDLED_MODELS)} || !self.matches('{_SCHEME}')",
+    ),
+    Rule(
+        "model-file",
+        ("spec.slm.model.uri",),
+        f"must end in .gguf, the only file format the engine reads, or be {' or '.join(BUNDLED_MODELS)}",
+        _gguf_file,
+        cel=f"self.matches('{_SCHEME}') || self.endsWith('.gguf')",
+    ),
+    Rule(
+        "gpu-price",
+        ("spec.slm",),
+        'has no gpuHourUSD although resources.gpus is set: add it, for example "0.80", or "0" if GPUs are free',
+        _priced_gpus,
+        cel="self.resources.gpus == 0 || has(self.pricing.gpuHourUSD)",
+        field="pricing",
+    ),
+    Rule(
+        "slm-timeouts",
+        ("spec.slm.timeouts",),
+        "is longer than total (default 2m), so it would never run out: lower firstByte or raise total",
+        _slm_timeouts,
+        cel="duration(self.firstByte) <= duration(self.total)",
+        field="firstByte",
+    ),
+    Rule(
+        "budget-window",
+        ("spec.budget.window",),
+        "is no window: write a length such as 24h, 90m or 7d (rolling), or 1d@<time zone>, month or month@<time zone>"
+        " (calendar)",
+        _known_window,
+        # The zone's name is left to the models: the API server knows no list of zones.
+        cel="self.matches('^([1-9][0-9]{0,4}[mhd]|(1d|month)(@[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*)?)$')",
+    ),
+    Rule(
+        "upstream-names",
+        ("spec.llm.upstreams",),
+        "is the name of an upstream before it: give each upstream a name of its own",
+        _unique_upstream_names,
+        cel="self.all(a, self.exists_one(b, b.name == a.name))",
+        blames=_repeated_upstream,
+    ),
+    Rule(
+        "upstream-name-reserved",
+        ("spec.llm.upstreams.*.name",),
+        "is reserved for the small language model in records and metrics: choose another name than slm",
+        lambda name: name != "slm",
+        cel="self != 'slm'",
+    ),
+    Rule(
+        "base-url",
+        ("spec.llm.upstreams.*.baseURL",),
+        "must be a full http or https address, for example https://api.openai.com/v1",
+        _is_base_url,
+        cel=f"self.matches(r'{_BASE_URL.pattern}')",
+    ),
+    Rule(
+        "base-url-bare",
+        ("spec.llm.upstreams.*.baseURL",),
+        "must not hold a user, password, query or fragment: put a key under credentials, the rest under headers",
+        _bare_base_url,
+        cel=r"!self.matches('[?#]') && !self.matches('^([^/:]*://)?[^/]*@')",
+    ),
+    Rule(
+        "base-url-operation",
+        ("spec.llm.upstreams.*.baseURL",),
+        "must end with the version segment, as in https://provider/v1: leave out the operation's path",
+        _names_no_operation,
+        cel="!self.matches('/completions/*$')",
+    ),
+    Rule(
+        "credential-source",
+        ("spec.llm.upstreams.*.credentials",),
+        "needs env or file on one machine, secretName in a cluster: keep one of env and file, or leave credentials out",
+        _usable_credential_source,
+        cel="!(has(self.env) && has(self.file)) && (has(self.env) || has(self.file) || has(self.secretName))",
+    ),
+    Rule(
+        "header-name",
+        ("spec.llm.upstreams.*.headers.{*}",),
+        "is not a legal header name: use letters, digits and '-', at most 128 characters",
+        _legal_header_name,
+        cel=f'self.all(name, name.matches("^({_HEADER_NAME.pattern})$"))',
+    ),
+    Rule(
+        "header-reserved",
+        ("spec.llm.upstreams.*.headers.{*}",),
+        "cannot be set here, because the proxy sets it itself: remove it; an API key belongs under credentials",
+        _free_header_name,
+        cel=(
+            f"self.all(name, !(name.lowerAscii() in {_cel_list(sorted(_RESERVED_HEADERS))})"
+            " && !name.lowerAscii().startsWith('x-hybridroute-'))"
+        ),
+    ),
+    Rule(
+        "header-value",
+        ("spec.llm.upstreams.*.headers.{*}",),
+        "has a value that HTTP cannot carry: use 1 to 4096 printable ASCII characters, no spaces around them",
+        _legal_header_value,
+        cel=r"self.all(name, self[name].matches('^[!-~]([ -~]*[!-~])?$'))",
+    ),
+    Rule(
+        "header-names-unique",
+        ("spec.llm.upstreams.*.headers",),
+        "is there twice, in different case: keep one of them",
+        _unique_header_names,
+        cel="self.all(a, self.exists_one(b, a.lowerAscii() == b.lowerAscii()))",
+        blames=_repeated_header,
+    ),
+    Rule(
+        "cached-price",
+        ("spec.llm.upstreams.*.pricing",),
+        "is above inputPerMillionTokensUSD, but cached tokens never cost more than fresh ones: check both",
+        _cached_price,
+        cel=(
+            "!has(self.cachedInputPerMillionTokensUSD)"
+            " || double(self.cachedInputPerMillionTokensUSD) <= double(self.inputPerMillionTokensUSD)"
+        ),
+        field="cachedInputPerMillionTokensUSD",
+    ),
+    Rule(
+        "upstream-timeouts",
+        ("spec.llm.upstreams.*.timeouts",),
+        "is below connect (default 2s) or firstByte (default 20s), which would never run out: raise total",
+        _upstream_timeouts,
+        cel=(
+            "duration(self.connect) <= duration(self.total) && duration(self.firstByte) <= duration(self.total)"
+        ),
+        field="total",
+    ),
+    Rule(
+        "examples-remote-alone",
+        ("spec.routing.examples",),
+        "is given without local examples, so nothing could stay on the SLM: add some under local, or remove it",
+        _remote_needs_local,
+        cel="size(self.local) > 0 || size(self.remote) == 0",
+        field="remote",
+    ),
+    Rule(
+        "examples-distinct",
+        ("spec.routing.examples",),
+        "is also a local example: keep it in one of the two lists",
+        _distinct_examples,
+        cel="",
+        blames=_shared_example,
+    ),
+    Rule(
+        "example-blank",
+        ("spec.routing.examples.local.*", "spec.routing.examples.remote.*"),
+        "is blank: write a request as a client would, or remove the item",
+        _no_blank_example,
+        cel="self.trim() != ''",
+    ),
+    Rule(
+        "gates-without-examples",
+        ("spec.routing",),
+        "compares with examples, and there are none: add some under routing.examples.local, or leave it out",
+        _gates_have_examples,
+        cel=_CEL_GATES,
+        blames=_first_changed_gate,
+    ),
+)
+"""Every rule. The order is the order of the object's fields."""

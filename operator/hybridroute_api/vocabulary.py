@@ -1,0 +1,183 @@
+"""The words that code, headers, records, metrics and docs share.
+
+One vocabulary: a gate or an outcome has the same spelling wherever it shows. This module holds names and
+no behaviour; everything above the wire imports from here.
+"""
+
+from enum import StrEnum
+
+__all__ = [
+    "Api",
+    "ErrorCode",
+    "ExhaustedAction",
+    "Gate",
+    "Header",
+    "InternalHeader",
+    "Mode",
+    "OutOfScopeAction",
+    "Outcome",
+    "PathName",
+    "UsageSource",
+]
+
+
+class PathName(StrEnum):
+    """Where a request can be served."""
+
+    SLM = "slm"
+    LLM = "llm"
+
+
+class Gate(StrEnum):
+    """Which gate decided the path, in the order in which gates are asked."""
+
+    FORCED = "forced"
+    """Mode, a model name that forces a path, or a tool result that stays with its conversation."""
+    CAPABILITY = "capability"
+    """The SLM's engine cannot serve the request: context length, images, tools, schema."""
+    SCOPE = "scope"
+    """The request resembles nothing that the route knows."""
+    CONFIDENCE = "confidence"
+    """The score against its threshold, or no policy to score with."""
+    DRIFT = "drift"
+    """Inputs have drifted from what the policy was made on."""
+    HEALTH = "health"
+    """The chosen path is down; the other serves."""
+    OVERFLOW = "overflow"
+    """The SLM is full; the LLM serves."""
+    BUDGET = "budget"
+    """The dollar budget does not allow the LLM."""
+
+
+class Mode(StrEnum):
+    """How the route decides: `Hybrid` asks the gates, the others force a path (kill switch)."""
+
+    HYBRID = "Hybrid"
+    LOCAL_ONLY = "LocalOnly"
+    LLM_ONLY = "LLMOnly"
+
+
+class OutOfScopeAction(StrEnum):
+    """What happens to a request that resembles nothing the route knows."""
+
+    ESCALATE = "Escalate"
+    REJECT = "Reject"
+    KEEP_LOCAL = "KeepLocal"
+
+
+class ExhaustedAction(StrEnum):
+    """What happens to a request that the dollar budget keeps from the LLM."""
+
+    DEGRADE = "Degrade"
+    """The SLM answers, and header and record say why."""
+    REJECT = "Reject"
+    """429 with the time at which the budget is there again."""
+
+
+class Api(StrEnum):
+    """The OpenAI operation a request used."""
+
+    CHAT_COMPLETIONS = "chat.completions"
+    COMPLETIONS = "completions"
+
+
+class Outcome(StrEnum):
+    """How a request or an attempt ended."""
+
+    OK = "ok"
+    CLIENT_ERROR = "client_error"
+    """The request was wrong (4xx other than 408 and 429)."""
+    REJECTED = "rejected"
+    """Refused by a rule of the route: out of scope, over a limit, unauthorised."""
+    THROTTLED = "throttled"
+    """429, 503 with Retry-After or 529 from the upstream, or the SLM was full."""
+    UPSTREAM_ERROR = "upstream_error"
+    """Refused or reset connection, 5xx, invalid body, error event before any content."""
+    TIMEOUT = "timeout"
+    CUT = "cut"
+    """The stream broke after content had been sent to the client."""
+    CANCELLED = "cancelled"
+    """The client went away."""
+    UNAFFORDABLE = "unaffordable"
+    """The dollar budget did not bear the attempt's upper bound; nothing was sent."""
+    LOST = "lost"
+    """The process that served it died; recorded by its successor."""
+
+
+class UsageSource(StrEnum):
+    """Where token counts come from."""
+
+    REPORTED = "reported"
+    ESTIMATED = "estimated"
+    NONE = "none"
+    """Nothing was generated: a refused connection, an error status."""
+
+
+class Header(StrEnum):
+    """Response headers that clients see."""
+
+    PATH = "x-hybridroute-path"
+    GATE = "x-hybridroute-gate"
+    CONFIDENCE = "x-hybridroute-confidence"
+    REQUEST_ID = "x-hybridroute-request-id"
+    COST_USD = "x-hybridroute-cost-usd"
+    UPSTREAM = "x-hybridroute-upstream"
+    RETRY_BUDGET = "x-hybridroute-retry-budget"
+    """`exhausted` on an answer whose request would have been tried again, had there been a token."""
+    RESETS_AT = "x-hybridroute-budget-resets-at"
+    """Unix seconds at which an exhausted dollar budget is there again."""
+    UPSTREAM_REQUEST_ID = "x-hybridroute-upstream-request-id"
+    """The provider's own `x-request-id`, for its support."""
+
+
+class InternalHeader(StrEnum):
+    """Headers between router and paths. The router strips every `x-hybridroute-*` header a client sends."""
+
+    TOKEN = "x-hybridroute-internal-token"  # noqa: S105 - a header's name
+    REQUEST_ID = "x-hybridroute-request-id"
+    GATE = "x-hybridroute-gate"
+    FAILURE = "x-hybridroute-failure"
+    """On a path's error answer: the Outcome, said by our own app and not by an ingress in between."""
+    COST_NANO_USD = "x-hybridroute-cost-nano-usd"
+    UPSTREAM = "x-hybridroute-upstream"
+    CLIENT = "x-hybridroute-client"
+    """Name of the client whose key the request came with; never the key."""
+    FAILED_OVER = "x-hybridroute-failed-over"
+    """`1` on a request that another path has failed: its first attempt here is paid from the retry budget."""
+    DEADLINE_SECONDS = "x-hybridroute-deadline-seconds"
+    """What is left of the caller's own deadline."""
+
+
+class ErrorCode(StrEnum):
+    """`error.code` in OpenAI-shaped error bodies that HybridRoute itself makes."""
+
+    INVALID_JSON = "invalid_json"
+    INVALID_REQUEST = "invalid_request"
+    BODY_TOO_LARGE = "body_too_large"
+    MODEL_NOT_FOUND = "model_not_found"
+    UNSUPPORTED_ENCODING = "unsupported_content_encoding"
+    NOT_SUPPORTED = "unsupported_endpoint"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
+    OUT_OF_SCOPE = "out_of_scope"
+    PATH_UNAVAILABLE = "path_unavailable"
+    UPSTREAM_REFUSED = "upstream_refused"
+    UPSTREAM_THROTTLED = "upstream_throttled"
+    SLM_OVERLOADED = "slm_overloaded"
+    NOT_SERVED_BY_SLM = "not_served_by_slm"
+    """The engine cannot serve the request: images, tools, too many choices."""
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    UNBOUNDED_COST = "unbounded_cost"
+    API_KEY_MISSING = "api_key_missing"
+    API_KEY_INVALID = "invalid_api_key"
+    RATE_LIMITED = "rate_limit_exceeded"
+    LOCAL_ONLY_KEY = "local_only_key"
+    STARTING = "starting"
+    STREAM_CUT = "stream_cut"
+    TIMEOUT = "timeout"
+    UNAUTHORIZED_INTERNAL = "internal_token_required"
+    RECORD_NOT_FOUND = "record_not_found"
+    ACCOUNT_NOT_FOUND = "account_not_found"
+    """The keeper's word that an account has no budget now; clients never see it."""
+    KEEPER_SUPERSEDED = "keeper_superseded"
+    INTERNAL = "internal_error"

@@ -1,0 +1,88 @@
+"""`python -m hybridroute_operator`: wires the operator and runs it until it is told to stop or loses its lease."""
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+import aiohttp
+import kopf
+
+from hybridroute_operator.cluster.api import Api
+from hybridroute_operator.cluster.connection import connect, lead
+from hybridroute_operator.cluster.keeper import HttpKeeperReader
+from hybridroute_operator.cluster.kubernetes import KubernetesCluster
+from hybridroute_operator.handlers.events import render_kopf_settings, watch_routes
+from hybridroute_operator.logs import configure_logging
+from hybridroute_operator.metrics import OperatorMetrics
+from hybridroute_operator.probes import serve_probes
+from hybridroute_operator.queue import RouteQueue
+from hybridroute_operator.reconcile import Reconciler
+from hybridroute_operator.settings import OperatorSettings, parse_settings
+
+_LOG = logging.getLogger(__name__)
+
+
+async def run(settings: OperatorSettings, stopping: asyncio.Event) -> bool:
+    """Run until `stopping` is set; return False when the lease was lost instead."""
+    metrics = OperatorMetrics()
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(await connect(settings.kubeconfig))
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        await stack.enter_async_context(serve_probes(settings.probe_port, metrics))
+
+        async def watch() -> None:
+            _LOG.info("leading began identity=%s", settings.identity)
+            metrics.set_leading(True)
+            cluster = KubernetesCluster(
+                Api(client, metrics.count_call),
+                HttpKeeperReader(session),
+                now=_now,
+                identity=settings.identity,
+            )
+            reconciler = Reconciler(cluster, settings.cluster, now=_now, make_token=_make_token)
+            queue = RouteQueue(reconciler.reconcile, on_round=metrics.count_round)
+            try:
+                await kopf.operator(
+                    registry=watch_routes(queue.add),
+                    settings=render_kopf_settings(),
+                    clusterwide=not settings.namespaces,
+                    namespaces=list(settings.namespaces),
+                    standalone=True,
+                    stop_flag=stopping,
+                )
+            finally:
+                metrics.set_leading(False)
+                await queue.stop()
+
+        if not settings.leader_election:
+            await watch()
+            return True
+        return await lead(client, settings.lease_namespace, settings.identity, watch, stopping)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _make_token() -> str:
+    return secrets.token_urlsafe(32)
+
+
+async def _main(settings: OperatorSettings) -> int:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    kept_lease = await run(settings, stopping)
+    _LOG.info("operator stopped lease=%s", "kept" if kept_lease else "lost")
+    return 0 if kept_lease else 1
+
+
+if __name__ == "__main__":
+    configure_logging()
+    sys.exit(asyncio.run(_main(parse_settings(sys.argv[1:], os.environ))))

@@ -1,0 +1,249 @@
+"""Observation → HybridRouteStatus, with typed conditions. Pure, and the only place where a status is made.
+
+Each condition is a verdict with a reason and a message that a person can act on; Ready and Degraded follow from the
+others by the tables in `hybridroute_api.v1alpha1.conditions`.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from hybridroute_api.quantities import format_usd
+from hybridroute_api.v1alpha1 import HybridRoute, HybridRouteStatus
+from hybridroute_api.v1alpha1.conditions import (
+    ConditionReason,
+    ConditionStatus,
+    ConditionType,
+    PartStates,
+    Verdict,
+    decide_degraded,
+    decide_ready,
+)
+from hybridroute_api.v1alpha1.status import Condition, PathsStatus, PathStatus, StatusCost
+from hybridroute_api.vocabulary import Mode, PathName
+from hybridroute_operator.observation import (
+    AppPhase,
+    GatewayState,
+    Observation,
+    parse_application_states,
+)
+from hybridroute_operator.plan import Plan
+from hybridroute_render.kubernetes.kinds import ObjectKey
+from hybridroute_render.kubernetes.names import Part
+from hybridroute_render.kubernetes.objects import route_names, route_url
+from hybridroute_render.serve_config import LLM_APP, ROUTER_APP, SLM_APP
+
+__all__ = [
+    "STATUS_PERIOD",
+    "Told",
+    "decide_refused_status",
+    "decide_status",
+    "is_worth_writing",
+    "turned_conditions",
+]
+
+STATUS_PERIOD: Final = timedelta(seconds=30)
+"""Figures alone are written at most this often; a condition that turns is written at once."""
+
+T, F, U = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A verdict with its words for people."""
+
+    verdict: Verdict
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    route: HybridRoute
+    plan: Plan
+    observed: Observation
+    previous: HybridRouteStatus | None
+
+
+def decide_status(
+    route: HybridRoute, plan: Plan, observed: Observation, previous: HybridRouteStatus | None, now: datetime
+) -> HybridRouteStatus:
+    """Return the status of an accepted route."""
+    facts = _Facts(route, plan, observed, previous)
+    taken = next((o for o in plan.obstacles if o.reason is ConditionReason.NAME_TAKEN), None)
+    accepted = (
+        Told(Verdict(F, taken.reason), taken.message) if taken else Told(Verdict(T, ConditionReason.VALID))
+    )
+    told = {
+        ConditionType.ACCEPTED: accepted,
+        ConditionType.ROUTER_READY: _judge(facts, Part.GATEWAY, ROUTER_APP, ConditionType.ROUTER_READY),
+        ConditionType.SLM_READY: _judge(facts, Part.SLM, SLM_APP, ConditionType.SLM_READY),
+        ConditionType.LLM_READY: _missing_credentials(route, observed)
+        or _judge(facts, Part.GATEWAY, LLM_APP, ConditionType.LLM_READY),
+    }
+    gateway = observed.gateway
+    return HybridRouteStatus(
+        observed_generation=route.metadata.generation,
+        url=route_url(route),
+        mode=gateway.mode if gateway else previous.mode if previous else None,
+        policy_version=gateway.policy_version if gateway else previous.policy_version if previous else "",
+        conditions=_conditions(told, route.spec.mode, route.metadata.generation, previous, now),
+        paths=_paths(gateway, previous),
+        slm_percent=_slm_percent(gateway) if gateway else previous.slm_percent if previous else None,
+        cost=_cost(gateway) if gateway else previous.cost if previous else StatusCost(),
+    )
+
+
+def decide_refused_status(
+    message: str, mode: Mode, generation: int, previous: HybridRouteStatus | None, now: datetime
+) -> HybridRouteStatus:
+    """Return the status of a route that is not accepted. What it served before may still run: figures are kept."""
+    unknown = Told(Verdict(U, ConditionReason.NOT_ACCEPTED))
+    told = {
+        ConditionType.ACCEPTED: Told(Verdict(F, ConditionReason.INVALID), message),
+        ConditionType.ROUTER_READY: unknown,
+        ConditionType.SLM_READY: unknown,
+        ConditionType.LLM_READY: unknown,
+    }
+    conditions = _conditions(told, mode, generation, previous, now)
+    kept = previous or HybridRouteStatus()
+    return kept.model_copy(update={"observed_generation": generation, "conditions": conditions})
+
+
+def is_worth_writing(
+    previous: HybridRouteStatus | None, new: HybridRouteStatus, *, since_write: timedelta
+) -> bool:
+    """Return whether a status is to be written: at once where a person would notice, else when figures are old."""
+    if previous is None:
+        return True
+    figures = {"paths", "slm_percent", "cost"}
+    if previous.model_dump(exclude=figures) != new.model_dump(exclude=figures):
+        return True
+    return previous != new and since_write >= STATUS_PERIOD
+
+
+def turned_conditions(previous: HybridRouteStatus | None, new: HybridRouteStatus) -> tuple[Condition, ...]:
+    """Return the conditions whose status or reason is new; they become events."""
+    before = {c.type: (c.status, c.reason) for c in previous.conditions} if previous else {}
+    return tuple(c for c in new.conditions if before.get(c.type) != (c.status, c.reason))
+
+
+def _judge(facts: _Facts, part: Part, app: str, kind: ConditionType) -> Told:
+    """Return the verdict on one application, by the first check that has one."""
+    key = ObjectKey("RayService", route_names(facts.route).part(part))
+    state = parse_application_states(facts.observed.children.get(key)).get(app)
+    obstacle = next((o for o in facts.plan.obstacles if o.key == key), None)
+    pods = facts.observed.pods.get(part, ())
+    stuck = next((pod for pod in pods if pod.unschedulable or pod.waiting), None)
+    if obstacle is not None and obstacle.reason is not ConditionReason.NAME_TAKEN:
+        return Told(Verdict(F, obstacle.reason), obstacle.message)
+    if state is not None and state.phase is AppPhase.RUNNING:
+        return Told(Verdict(T, ConditionReason.REPLICAS_UP))
+    if state is not None and state.phase is AppPhase.FAILED:
+        return Told(Verdict(F, ConditionReason.DEPLOY_FAILED), _shorten(state.message))
+    if stuck is not None and stuck.unschedulable:
+        message = f"pod {stuck.name} waits for a node: {_shorten(stuck.unschedulable)}"
+        return Told(Verdict(F, ConditionReason.UNSCHEDULABLE), message)
+    if stuck is not None:
+        message = f"pod {stuck.name} does not start: {_shorten(stuck.waiting)}"
+        return Told(Verdict(F, ConditionReason.POD_FAILED), message)
+    if state is not None and _was_true(facts.previous, kind):
+        # Serve changes it in place; the replicas of before serve until the new ones do.
+        return Told(Verdict(T, ConditionReason.REPLICAS_UP), "an update is under way")
+    return Told(Verdict(U, ConditionReason.STARTING))
+
+
+def _missing_credentials(route: HybridRoute, observed: Observation) -> Told | None:
+    """Return the verdict on an LLM path none of whose upstreams has its key; None where one has."""
+    problems = []
+    for upstream in route.spec.llm.upstreams:
+        credentials = upstream.credentials
+        if credentials is None or credentials.secret_name is None:
+            return None
+        keys = observed.secret_keys.get(credentials.secret_name)
+        if keys is None:
+            problems.append(f"Secret {credentials.secret_name} of upstream {upstream.name} does not exist")
+        elif credentials.key not in keys:
+            problems.append(
+                f"Secret {credentials.secret_name} of upstream {upstream.name} has no key {credentials.key}"
+            )
+        else:
+            return None
+    return Told(Verdict(F, ConditionReason.CREDENTIALS_MISSING), "; ".join(problems))
+
+
+def _conditions(
+    told: dict[ConditionType, Told],
+    mode: Mode,
+    generation: int,
+    previous: HybridRouteStatus | None,
+    now: datetime,
+) -> tuple[Condition, ...]:
+    parts = PartStates(
+        mode=mode,
+        accepted=told[ConditionType.ACCEPTED].verdict.status,
+        router=told[ConditionType.ROUTER_READY].verdict.status,
+        slm=told[ConditionType.SLM_READY].verdict.status,
+        llm=told[ConditionType.LLM_READY].verdict.status,
+    )
+    ready, degraded = decide_ready(parts), decide_degraded(parts)
+    blamed = "; ".join(item.message for item in told.values() if item.verdict.status is F and item.message)
+    all_told = {
+        ConditionType.READY: Told(ready, "" if ready.status is T else blamed),
+        **told,
+        ConditionType.DEGRADED: Told(degraded, blamed if degraded.status is T else ""),
+    }
+    before = {condition.type: condition for condition in previous.conditions} if previous else {}
+    conditions = []
+    for kind, item in all_told.items():
+        old = before.get(kind)
+        unchanged = old is not None and old.status is item.verdict.status
+        conditions.append(
+            Condition(
+                type=kind,
+                status=item.verdict.status,
+                reason=item.verdict.reason.value,
+                message=item.message,
+                last_transition_time=old.last_transition_time if old is not None and unchanged else now,
+                observed_generation=generation,
+            )
+        )
+    return tuple(conditions)
+
+
+def _was_true(previous: HybridRouteStatus | None, kind: ConditionType) -> bool:
+    return previous is not None and any(c.type is kind and c.status is T for c in previous.conditions)
+
+
+def _paths(gateway: GatewayState | None, previous: HybridRouteStatus | None) -> PathsStatus:
+    if gateway is None:
+        return previous.paths if previous else PathsStatus()
+    ready = {app: gateway.replicas.get(app, 0) for app in (ROUTER_APP, SLM_APP, LLM_APP)}
+    return PathsStatus(
+        router=PathStatus(ready_replicas=ready[ROUTER_APP], replicas=ready[ROUTER_APP]),
+        slm=PathStatus(ready_replicas=ready[SLM_APP], replicas=ready[SLM_APP]),
+        llm=PathStatus(ready_replicas=ready[LLM_APP], replicas=ready[LLM_APP]),
+    )
+
+
+def _slm_percent(gateway: GatewayState) -> int | None:
+    total = sum(gateway.requests.values())
+    return round(100 * gateway.requests[PathName.SLM] / total) if total else None
+
+
+def _cost(gateway: GatewayState) -> StatusCost:
+    total = gateway.slm_nano_usd + gateway.slm_idle_nano_usd + gateway.llm_nano_usd
+    return StatusCost.model_validate(
+        {
+            "slmUSD": format_usd(gateway.slm_nano_usd),
+            "slmIdleUSD": format_usd(gateway.slm_idle_nano_usd),
+            "llmUSD": format_usd(gateway.llm_nano_usd),
+            "totalUSD": format_usd(total),
+            "savedUSD": gateway.saved_usd,
+            "allLLMUSD": format_usd(gateway.all_llm_nano_usd),
+        }
+    )
+
+
+def _shorten(text: str, limit: int = 500) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= limit else f"{words[: limit - 1]}…"

@@ -1,0 +1,1 @@
+"""Desired state as pure functions: HybridRoute in, Serve config and live policy out."""

@@ -1,0 +1,45 @@
+"""What a route's pods may do at the API server: next to nothing. Pure.
+
+KubeRay binds the rights of Ray's autoscaler to the head's account by itself. Ours are reading one ConfigMap.
+"""
+
+from typing import Any
+
+from hybridroute_render.kubernetes.names import Part, RouteNames
+
+__all__ = ["render_access"]
+
+
+def render_access(names: RouteNames) -> list[dict[str, Any]]:
+    """Return an account for each part, and the gateway's right to follow its live policy."""
+    gateway = names.part(Part.GATEWAY)
+    accounts = [
+        {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": names.part(part)},
+            "automountServiceAccountToken": False,
+        }
+        for part in Part
+    ]
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": gateway},
+        "rules": [
+            {
+                "apiGroups": [""],
+                "resources": ["configmaps"],
+                "resourceNames": [names.live],
+                "verbs": ["get", "watch"],
+            }
+        ],
+    }
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": gateway},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": gateway},
+        "subjects": [{"kind": "ServiceAccount", "name": gateway, "namespace": names.namespace}],
+    }
+    return [*accounts, role, binding]

@@ -1,0 +1,117 @@
+"""HybridRoute → every Kubernetes object that belongs to it. Pure: the same route gives the same objects.
+
+The one exception is the Secret with the internal tokens, which is made once at random (`render_internal_secret`):
+its content is not a function of the route.
+"""
+
+from typing import Any, Final
+
+from hybridroute_api.v1alpha1 import HybridRoute
+from hybridroute_api.v1alpha1.resource import API_VERSION, KIND
+from hybridroute_render.kubernetes.access import render_access
+from hybridroute_render.kubernetes.names import Part, RouteNames, render_labels
+from hybridroute_render.kubernetes.network import (
+    render_disruption_budgets,
+    render_network_policies,
+    render_pod_monitor,
+)
+from hybridroute_render.kubernetes.paths import LIVE_KEY, PORTS, credential_file
+from hybridroute_render.kubernetes.ray_services import render_gateway_service, render_slm_service
+from hybridroute_render.kubernetes.settings import ClusterSettings
+from hybridroute_render.live import ResolvedUpstream, render_live_policy
+
+__all__ = [
+    "DEFAULT_NAMESPACE",
+    "Manifest",
+    "render_internal_secret",
+    "render_objects",
+    "route_names",
+    "route_url",
+]
+
+Manifest = dict[str, Any]
+"""One Kubernetes object, as server-side apply takes it."""
+
+DEFAULT_NAMESPACE: Final = "default"
+
+
+def render_objects(route: HybridRoute, settings: ClusterSettings) -> tuple[Manifest, ...]:
+    """Return the objects in the order in which they are applied: what others refer to comes first.
+
+    The route must have no `cluster_problems`.
+    """
+    names = route_names(route)
+    objects = [
+        *render_access(names),
+        _render_live(route, names),
+        *render_network_policies(names),
+        *render_disruption_budgets(names),
+        render_gateway_service(route, names, settings),
+        render_slm_service(route, names, settings),
+    ]
+    if settings.pod_monitors:
+        objects.append(render_pod_monitor(names))
+    return tuple(_owned(route, names, manifest) for manifest in objects)
+
+
+def render_internal_secret(route: HybridRoute, *, token: str, metrics_token: str) -> Manifest:
+    """Return the Secret that guards the paths and the metrics, with the tokens given."""
+    names = route_names(route)
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": names.internal},
+        "type": "Opaque",
+        "stringData": {"token": token, "metrics-token": metrics_token},
+    }
+    return _owned(route, names, secret)
+
+
+def route_names(route: HybridRoute) -> RouteNames:
+    """Return the names of the route's objects."""
+    return RouteNames(route.metadata.name, route.metadata.namespace or DEFAULT_NAMESPACE)
+
+
+def route_url(route: HybridRoute) -> str:
+    """Return the base address for OpenAI clients inside the cluster."""
+    return f"http://{route_names(route).serve_host(Part.GATEWAY)}:{PORTS.http}/v1"
+
+
+def _render_live(route: HybridRoute, names: RouteNames) -> Manifest:
+    resolved = tuple(
+        ResolvedUpstream(
+            upstream.name,
+            base_url=upstream.base_url,
+            credential_file=credential_file(upstream.name) if upstream.credentials else None,
+            ca_file=upstream.ca_bundle,
+        )
+        for upstream in route.spec.llm.upstreams
+    )
+    policy = render_live_policy(route, resolved, gpus_per_replica=route.spec.slm.resources.gpus)
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": names.live},
+        "data": {LIVE_KEY: policy.model_dump_json(indent=1) + "\n"},
+    }
+
+
+def _owned(route: HybridRoute, names: RouteNames, manifest: Manifest) -> Manifest:
+    """Return the manifest with namespace, labels and, once the route exists, its owner reference."""
+    name = manifest["metadata"]["name"]
+    part = next((part for part in Part if name == names.part(part)), None)
+    metadata = {"name": name, "namespace": names.namespace, "labels": render_labels(names.route, part)}
+    if route.metadata.uid is not None:
+        # Garbage collection alone; the route's deletion waits for nobody.
+        metadata["ownerReferences"] = [
+            {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "name": names.route,
+                "uid": route.metadata.uid,
+                "controller": True,
+            }
+        ]
+    return (
+        {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"]} | manifest | {"metadata": metadata}
+    )

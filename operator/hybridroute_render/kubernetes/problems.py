@@ -1,0 +1,48 @@
+"""What a valid route asks for that a cluster cannot give. Pure.
+
+The counterpart, what one machine cannot give, is `hybridroute_api.v1alpha1.fields.cluster_only_paths`.
+"""
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from hybridroute_api.v1alpha1 import HybridRoute
+from hybridroute_api.v1alpha1.rules import Violation
+from hybridroute_api.v1alpha1.slm import BUNDLED_MODELS
+
+__all__ = ["cluster_problems"]
+
+
+def cluster_problems(route: HybridRoute) -> tuple[Violation, ...]:
+    """Return what keeps the route from being accepted in a cluster, in the order of its fields."""
+    return tuple(_problems(route))
+
+
+def _problems(route: HybridRoute) -> Iterator[Violation]:
+    uri = route.spec.slm.model.uri
+    if uri not in BUNDLED_MODELS and not PurePosixPath(uri).is_absolute():
+        yield Violation(
+            "cluster-model",
+            ("spec", "slm", "model", "uri"),
+            "is relative to a file that a cluster does not have: give the absolute path of a file in the SLM's image",
+        )
+    for index, upstream in enumerate(route.spec.llm.upstreams):
+        here = ("spec", "llm", "upstreams", index)
+        if upstream.credentials is not None and upstream.credentials.secret_name is None:
+            yield Violation(
+                "cluster-credentials",
+                (*here, "credentials"),
+                "has no secretName, and a cluster reads keys from Secrets alone: make a Secret and name it",
+            )
+        if upstream.ca_bundle is not None and not PurePosixPath(upstream.ca_bundle).is_absolute():
+            yield Violation(
+                "cluster-ca-bundle",
+                (*here, "caBundle"),
+                "is relative to a file that a cluster does not have: give the absolute path of a file in the image",
+            )
+    if route.spec.auth is not None:
+        yield Violation(
+            "cluster-auth",
+            ("spec", "auth"),
+            "reads keys from a file, which a cluster does not have: leave it out and guard the route's Service",
+        )

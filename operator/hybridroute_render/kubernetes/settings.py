@@ -1,0 +1,18 @@
+"""What a cluster's installation decides for every route in it. Values, no behaviour."""
+
+from dataclasses import dataclass
+
+__all__ = ["ClusterSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """Settings of the operator that show in what it makes."""
+
+    serve_image: str
+    """Image of pods whose route names none."""
+    image_pull_policy: str = "IfNotPresent"
+    ray_version: str = "2.60.0"
+    """Version of Ray in the image; KubeRay reads it."""
+    pod_monitors: bool = False
+    """True where the PodMonitor kind exists."""

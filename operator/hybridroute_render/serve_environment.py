@@ -1,0 +1,35 @@
+"""Environment that every Ray node of a route needs before it starts. Pure; the reasons are measurements.
+
+Ray reads these once per process, so they cannot be part of the Serve config itself.
+"""
+
+from hybridroute_render.placement import ServePorts
+
+__all__ = ["LONGEST_STREAM_SECONDS", "render_serve_environment"]
+
+LONGEST_STREAM_SECONDS = 3600
+"""No stream may be longer: HAProxy's old workers and stopping replicas are given this long to finish."""
+
+
+def render_serve_environment(ports: ServePorts, *, cores: int) -> dict[str, str]:
+    """Environment variables for `ray start` and every driver.
+
+    `cores` is the number of processors HAProxy may use.
+    """
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        # Any replica change in any application reloads HAProxy, and its old process dies this long after.
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(LONGEST_STREAM_SECONDS),
+        # A stopping replica holds its accelerator for this long even when idle; 30 by default.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
+        # Three failed checks find a dead HAProxy: 29 s without service at the default period of 10 s.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(cores, 4))),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.haproxy_metrics),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.haproxy_stats),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports.fallback_proxy),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DEDUP_LOGS": "0",
+    }

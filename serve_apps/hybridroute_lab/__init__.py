@@ -1,0 +1,1 @@
+"""Offline work: calibration, evaluation, drift replay."""

@@ -1,0 +1,1 @@
+"""The promise: exact bounds on joint regret from rows that nothing has learned from."""

@@ -1,0 +1,89 @@
+"""`hybridroute evaluate scope` as a function: does the gate know its labels, and what is none of them?"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hybridroute_lab.calibrate import CalibrateOptions, calibrate_labels
+from hybridroute_lab.evaluation.metrics import area_under_roc, false_positives_at
+from hybridroute_lab.feature_table import Progress, no_progress
+from hybridroute_lab.scoring import score_prompts, time_decisions
+from hybridroute_lab.tables import LabelledTexts
+from hybridroute_serve.routing.artifact.scorer import ArtifactScorer
+from hybridroute_serve.routing.embedding import Embedder
+from hybridroute_serve.routing.text import routing_text
+
+__all__ = ["ScopeEvaluation", "evaluate_scope"]
+
+Floats = NDArray[np.float64]
+
+_TIMED_PROMPTS = 1_000
+_NO_DATE = date(1970, 1, 1)  # throw-away artifacts; a report must not depend on the day
+_CHUNK = 1_024
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeEvaluation:
+    """The report, and what its plot is drawn from."""
+
+    report: dict[str, Any]
+    """As `--json` prints it."""
+    inside: Floats
+    outside: Floats
+    threshold: float
+
+
+def evaluate_scope(
+    train: LabelledTexts,
+    inside: LabelledTexts,
+    outside: LabelledTexts,
+    embedder: Embedder,
+    *,
+    clock: Callable[[], float],
+    progress: Progress = no_progress,
+) -> ScopeEvaluation:
+    """Fit on `train`, judge on in-scope and out-of-scope rows. Labels of the latter are not read."""
+    options = CalibrateOptions(drift_limits=False)
+    data = calibrate_labels(train, embedder, _NO_DATE, options, progress=progress)
+    scorer = ArtifactScorer.from_bytes(data, embedder)
+    known = score_prompts([scorer], inside.texts, embedder, progress)[0]
+    other = score_prompts([scorer], outside.texts, embedder, progress)[0]
+    threshold = scorer.header.scope.threshold
+    named = [name == label for name, label in zip(known.nearest, inside.labels, strict=True)]
+    vectors = np.stack([embedder.embed(routing_text(text)) for text in train.texts])
+    nearest = [_nearest(rows.vectors, vectors) for rows in (known, other)]
+    lengths = [np.array([float(len(text)) for text in rows.texts]) for rows in (inside, outside)]
+    report = {
+        "auroc": round(area_under_roc(known.scope, other.scope), 4),
+        "fpr95": round(false_positives_at(0.95, known.scope, other.scope), 4),
+        "accuracy": round(float(np.mean(named)), 4),
+        "decision_us": {
+            name: round(value, 1)
+            for name, value in time_decisions(scorer, inside.texts[:_TIMED_PROMPTS], clock).items()
+        },
+        "false_alarm": round(float((known.scope < threshold).mean()), 4),
+        "caught": round(float((other.scope < threshold).mean()), 4),
+        "target_false_alarm": options.target_false_alarm,
+        "artifact_bytes": len(data),
+        "baselines": {
+            "random": {"auroc": 0.5},
+            "prompt_length": {
+                "auroc": round(max(area_under_roc(*lengths), area_under_roc(*lengths[::-1])), 4)
+            },
+            "nearest_neighbour": {"auroc": round(area_under_roc(*nearest), 4)},
+        },
+    }
+    return ScopeEvaluation(report, known.scope, other.scope, threshold)
+
+
+def _nearest(vectors: NDArray[np.float32], known: NDArray[np.float32]) -> Floats:
+    """Return the cosine similarity to the nearest of all training rows, none of them compressed."""
+    parts = [
+        (vectors[start : start + _CHUNK] @ known.T).max(axis=1)
+        for start in range(0, vectors.shape[0], _CHUNK)
+    ]
+    return np.concatenate(parts).astype(np.float64)

@@ -1,0 +1,107 @@
+"""The features of many texts at once, as matrices, from the very functions that a route scores with."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from hybridroute_serve.routing.artifact.heads import bucket_values
+from hybridroute_serve.routing.artifact.text_features import Hashes, read_features
+from hybridroute_serve.routing.embedding import Embedder
+from hybridroute_serve.routing.text import routing_text
+
+__all__ = ["HEAD_BITS", "SCOPE_BITS", "FeatureTable", "Progress", "build_feature_table", "no_progress"]
+
+HEAD_BITS = 14
+"""Buckets of a confidence score's words, or characters: 2**14 weights of one byte."""
+
+SCOPE_BITS = 10
+"""Buckets of the scope gate's: each has a weight for every label. 1,024 lose 0.0005 AUROC against 16,384."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage, rows done and rows in all."""
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureTable:
+    """One row a text."""
+
+    vectors: NDArray[np.float32]
+    shapes: NDArray[np.float32]
+    words: sparse.csr_array
+    characters: sparse.csr_array
+    scope_words: sparse.csr_array
+    scope_characters: sparse.csr_array
+
+    def __len__(self) -> int:
+        return int(self.vectors.shape[0])
+
+    def take(self, rows: NDArray[np.intp]) -> "FeatureTable":
+        """Return some rows, in the given order."""
+        return FeatureTable(
+            self.vectors[rows],
+            self.shapes[rows],
+            self.words[rows],
+            self.characters[rows],
+            self.scope_words[rows],
+            self.scope_characters[rows],
+        )
+
+
+class _SparseRows:
+    """Grows a sparse matrix row by row."""
+
+    def __init__(self, bits: int) -> None:
+        self._bits = bits
+        self._columns: list[NDArray[np.int32]] = []
+        self._values: list[NDArray[np.float32]] = []
+        self._ends = [0]
+
+    def append(self, hashes: Hashes) -> None:
+        touched, values = bucket_values(hashes, self._bits)
+        self._columns.append(touched.astype(np.int32))
+        self._values.append(values)
+        self._ends.append(self._ends[-1] + touched.size)
+
+    def build(self) -> sparse.csr_array:
+        shape = (len(self._columns), 1 << self._bits)
+        ends = np.array(self._ends, dtype=np.int64)
+        return sparse.csr_array(
+            (np.concatenate(self._values), np.concatenate(self._columns), ends), shape=shape
+        )
+
+
+def build_feature_table(
+    prompts: Sequence[str], embedder: Embedder, progress: Progress = no_progress
+) -> FeatureTable:
+    """Read every prompt as the router would. Takes about 0.5 ms a row."""
+    vectors = []
+    shapes = []
+    words, characters = _SparseRows(HEAD_BITS), _SparseRows(HEAD_BITS)
+    scope_words, scope_characters = _SparseRows(SCOPE_BITS), _SparseRows(SCOPE_BITS)
+    for number, prompt in enumerate(prompts):
+        text = routing_text(prompt)
+        features = read_features(text)
+        vectors.append(embedder.embed(text))
+        shapes.append(features.shape)
+        words.append(features.words)
+        characters.append(features.characters)
+        scope_words.append(features.words)
+        scope_characters.append(features.folded_characters)
+        if number % 500 == 0:
+            progress("reading", number, len(prompts))
+    progress("reading", len(prompts), len(prompts))
+    return FeatureTable(
+        np.stack(vectors),
+        np.stack(shapes),
+        words.build(),
+        characters.build(),
+        scope_words.build(),
+        scope_characters.build(),
+    )

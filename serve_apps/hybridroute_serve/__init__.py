@@ -1,0 +1,1 @@
+"""The data plane: router, llm-proxy, slm and keeper."""

@@ -1,0 +1,52 @@
+"""How a plain ASGI application becomes a Ray Serve application; the modules beside this one say which.
+
+The application is made in the replica: `serve.ingress()` without an application binds late, and Serve then calls
+`__serve_build_asgi_app__` in the replica's own loop and runs the application's lifespan there.
+"""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from pydantic import BaseModel
+from ray import serve
+from ray.serve import Application
+
+from hybridroute_serve.wire.asgi import ASGIApp
+
+__all__ = ["bind_application", "replica_name"]
+
+ArgsT = TypeVar("ArgsT", bound=BaseModel)
+
+
+def bind_application(name: str, args: ArgsT, make: Callable[[ArgsT], Awaitable[ASGIApp]]) -> Application:
+    """Bind an application of one deployment, both called `name`. `make` runs once in each replica."""
+
+    class Replica:
+        def __init__(self, replica_args: ArgsT) -> None:
+            self._args = replica_args
+
+        async def __serve_build_asgi_app__(self) -> ASGIApp:
+            _configure_logging()
+            return await make(self._args)
+
+    bound: Application = serve.deployment(name=name)(serve.ingress()(Replica)).bind(args)
+    return bound
+
+
+def replica_name(app: str) -> str:
+    """Name this incarnation of the process: application, host, process and start time."""
+    return f"{app}-{socket.gethostname()}-{os.getpid()}-{time.time_ns() // 1_000_000:x}"
+
+
+def _configure_logging() -> None:
+    # Ray collects a replica's stderr in its session directory.
+    logger = logging.getLogger("hybridroute_serve")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

@@ -1,0 +1,81 @@
+"""What tokens and busy time cost, in integer nano-USD. Pure.
+
+Prices are nano-USD per million tokens and nano-USD per replica-hour, see `hybridroute_api.serving`. Money never
+passes through a float; only seconds do, which are measured and not counted.
+"""
+
+from dataclasses import replace
+from fractions import Fraction
+
+from hybridroute_api.records import AttemptReport, TokenUsage
+from hybridroute_api.serving import LivePolicy, TokenPrices
+from hybridroute_api.vocabulary import Outcome, PathName
+
+__all__ = ["format_usd", "price_all_llm", "price_busy_seconds", "price_report", "price_usage"]
+
+_TOKENS_PER_PRICE = 1_000_000
+_SECONDS_PER_HOUR = 3600
+_NANO_PER_USD = 1_000_000_000
+
+_SERVED = frozenset({Outcome.OK, Outcome.CUT, Outcome.CANCELLED})
+"""Outcomes of the attempt that a request was served by; what came before it is a cost of failure."""
+
+
+def price_usage(usage: TokenUsage, prices: TokenPrices) -> int:
+    """Price one attempt's tokens: exact, then rounded up to a nano-USD once for the attempt.
+
+    Cached tokens are part of the prompt and cost their own price where the upstream has one. Reasoning tokens
+    are part of the completion and cost as much as the rest of it.
+    """
+    cached_tokens = min(usage.cached_tokens, usage.prompt_tokens)
+    cached_price = prices.cached_input_nano_usd_per_million
+    if cached_price is None:
+        cached_price = prices.input_nano_usd_per_million
+    total = (
+        (usage.prompt_tokens - cached_tokens) * prices.input_nano_usd_per_million
+        + cached_tokens * cached_price
+        + usage.completion_tokens * prices.output_nano_usd_per_million
+    )
+    return -(-total // _TOKENS_PER_PRICE)
+
+
+def price_busy_seconds(busy_seconds: float, machine_hour_nano_usd: int) -> int:
+    """Price a share of a replica's time, to the nearest nano-USD: shares are many, and must not drift up."""
+    return round(Fraction(busy_seconds) * machine_hour_nano_usd / _SECONDS_PER_HOUR)
+
+
+def price_all_llm(report: AttemptReport, primary: TokenPrices) -> int:
+    """What the LLM alone would have cost: the tokens that served a request, at the primary's list price.
+
+    Attempts that failed count nothing. What an SLM found in its own prefix cache says nothing about a
+    provider's, so its prompt counts in full; what a provider discounted is discounted here too.
+    """
+    if report.outcome not in _SERVED:
+        return 0
+    usage = report.usage
+    cached_tokens = usage.cached_tokens if report.path is PathName.LLM else 0
+    counted = TokenUsage(usage.prompt_tokens, usage.completion_tokens, cached_tokens)
+    return price_usage(counted, primary)
+
+
+def price_report(report: AttemptReport, policy: LivePolicy) -> AttemptReport:
+    """Put the price on a report that came without one.
+
+    An SLM attempt costs its busy share. The llm-proxy prices its own; only what it could not finish is priced
+    here, by the prompt that was estimated before it was sent.
+    """
+    if report.path is PathName.SLM:
+        return replace(
+            report, cost_nano_usd=price_busy_seconds(report.busy_seconds, policy.slm.machine_hour_nano_usd)
+        )
+    if report.outcome is Outcome.LOST and report.cost_nano_usd == 0:
+        for upstream in policy.llm.upstreams:
+            if upstream.name == report.upstream:
+                return replace(report, cost_nano_usd=price_usage(report.usage, upstream.prices))
+    return report
+
+
+def format_usd(nano_usd: int) -> str:
+    """Dollars as a decimal string with nine places, exact."""
+    whole, fraction = divmod(abs(nano_usd), _NANO_PER_USD)
+    return f"{'-' if nano_usd < 0 else ''}{whole}.{fraction:09d}"

@@ -1,0 +1,91 @@
+"""What the SLM application needs of an engine, whichever it is.
+
+An engine serves OpenAI's operations over HTTP on loopback; the relay talks to it as to any upstream. Where its
+answers differ from OpenAI's, its `Dialect` says how. An engine that is an ASGI application, as vLLM's server is,
+gets its base URL from whoever serves that application.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from hybridroute_api.vocabulary import Api
+from hybridroute_serve.wire.errors import ErrorAnswer
+
+__all__ = ["Dialect", "Engine", "EngineDescription", "EngineError", "EngineSignals"]
+
+
+class EngineError(Exception):
+    """An engine cannot start or does not answer. The message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSignals:
+    """Load of an engine now."""
+
+    running: int
+    """Sequences that are being generated."""
+    waiting: int
+    """Sequences that wait for a place in the batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineDescription:
+    """What a started engine serves."""
+
+    engine: str
+    model: str
+    digest: str
+    """`sha256:` and the hexadecimal digest of the weights."""
+    context_tokens: int
+    """Prompt and answer of one sequence together."""
+    parallel_sequences: int
+    tools: bool
+    """Whether the model's chat template knows tools; where it does not, the engine ignores them silently."""
+
+
+class Dialect(Protocol):
+    """How an engine's server differs from OpenAI's. Pure."""
+
+    def prepare_body(self, body: bytes, api: Api) -> bytes:
+        """Return the body as the engine must be asked: always for a stream that reports its usage.
+
+        Of the client's fields only those pass that mean the same to the engine. Raises `InvalidRequest`.
+        """
+
+    def clean_events(self, block: bytes) -> bytes:
+        """Return complete server-sent events without what no OpenAI client expects."""
+
+    def explain_refusal(self, status: int, body: bytes) -> ErrorAnswer | None:
+        """Return the client's error that an engine's refusal means, or None where it is the engine's failure."""
+
+
+class Engine(Protocol):
+    """One running engine. Methods raise `EngineError`."""
+
+    @property
+    def base_url(self) -> str:
+        """Root of the engine's server, without a trailing slash and without the version segment."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers that every request to the engine carries."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the engine's server differs from OpenAI's."""
+
+    async def start(self) -> None:
+        """Load the model and serve it."""
+
+    async def check_ready(self) -> None:
+        """Generate one token; return when it has come."""
+
+    async def signals(self) -> EngineSignals:
+        """Ask for the load."""
+
+    def describe(self) -> EngineDescription:
+        """Say what is served; only after `start`."""
+
+    async def close(self) -> None:
+        """Stop serving and free the model. What is in flight breaks off."""

@@ -1,0 +1,1 @@
+"""The one stateful part: records, costs, live policy, metrics."""

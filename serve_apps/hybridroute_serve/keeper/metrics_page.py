@@ -1,0 +1,39 @@
+"""Writes docs/metrics.md from the one table: `python -m hybridroute_serve.keeper.metrics_page > docs/metrics.md`."""
+
+import sys
+
+from hybridroute_serve.keeper.metric_table import METRICS, NONE
+
+__all__ = ["render_metrics_page"]
+
+_INTRODUCTION = f"""# Metrics
+
+The keeper exports these at `/metrics`, for a scraper that sends the metrics token
+(`Authorization: Bearer …`). They are added up in the transaction that stores a record, so they equal the records,
+survive restarts and retention, and do not depend on how many replicas there were.
+Ray's own metrics stay on Ray's own ports.
+
+`path` is `slm` or `llm`, `gate` the gate that decided; both are `{NONE}` for requests that were refused before a
+decision. This page is generated (`make docs`); edit `keeper/metric_table.py`.
+
+| metric | type | labels | meaning |
+|---|---|---|---|
+"""
+
+
+def render_metrics_page() -> str:
+    """Return the page. Pure."""
+    rows = [
+        f"| `{metric.name}` | {metric.kind} | {', '.join(f'`{label}`' for label in metric.labels)} | {metric.help} |"
+        for metric in METRICS
+    ]
+    bounds = next(metric.bounds for metric in METRICS if metric.bounds)
+    return (
+        _INTRODUCTION
+        + "\n".join(rows)
+        + f"\n\nHistogram buckets, seconds: {', '.join(f'{bound:g}' for bound in bounds)}.\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render_metrics_page())

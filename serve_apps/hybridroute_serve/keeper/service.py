@@ -1,0 +1,282 @@
+"""The keeper at work: the store and its thread, the live policy's file, budgets, and the upkeep between batches.
+
+Composition root of the keeper, without HTTP (`app`). SQLite runs in two threads of its own, one that writes and
+one that reads, so that neither the event loop nor a commit waits for a scrape.
+"""
+
+import asyncio
+import logging
+import os
+import sqlite3
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from hybridroute_api.records import Batch
+from hybridroute_api.serving import KeeperArgs, LivePolicy
+from hybridroute_serve.budgets import store as ledger_store
+from hybridroute_serve.keeper.committer import Committer
+from hybridroute_serve.keeper.config_map import ConfigMapFollower, find_api_access
+from hybridroute_serve.keeper.dollars import DollarParts, Dollars
+from hybridroute_serve.keeper.live import LiveFile
+from hybridroute_serve.keeper.metric_table import BUDGET_DENIED
+from hybridroute_serve.keeper.reads import Reads
+from hybridroute_serve.keeper.retention import enforce_retention
+from hybridroute_serve.keeper.retry_shares import RetryShares
+from hybridroute_serve.keeper.store import FencedError, Store
+from hybridroute_serve.keeper.tally import Totals
+from hybridroute_serve.retries.shares import ShareGrant, ShareRequest
+
+__all__ = ["Keeper", "NoPolicyError"]
+
+_LOG = logging.getLogger(__name__)
+
+DATABASE_NAME = "keeper.sqlite3"
+UPKEEP_SECONDS = 5.0
+RETENTION_ROUNDS = 12
+"""Retention every so many rounds of upkeep: once a minute."""
+RESTART_SECONDS = 1.0
+BUDGETS_SECONDS = 0.5
+"""How often clients' budgets, silent holders and the ledger's epoch are looked at."""
+
+T = TypeVar("T")
+
+
+class NoPolicyError(Exception):
+    """The keeper has never seen a good live policy; nothing can be priced yet."""
+
+
+class Keeper:
+    """One keeper. `start` it before the first call."""
+
+    def __init__(
+        self,
+        args: KeeperArgs,
+        *,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+    ) -> None:
+        self.route = args.route
+        self.superseded: str | None = None
+        """Set for good once a newer keeper has taken over."""
+        self._args = args
+        self._clock = clock
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._path = Path(args.state_dir) / DATABASE_NAME
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="keeper-write")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="keeper-read")
+        self._tasks: list[asyncio.Task[None]] = []
+        self._follower: ConfigMapFollower | None = None
+        if args.live_config_map is not None:
+            access = find_api_access(os.environ)
+            self._follower = ConfigMapFollower(
+                access, args.live_config_map, Path(args.live_file), sleep=sleep
+            )
+
+    async def start(self) -> None:
+        """Open the file in a new epoch. Errors: SchemaError, sqlite3.Error, OSError."""
+        self._store = await self._write(lambda: Store(self._path, self.route, self._clock))
+        self._reads = await asyncio.get_running_loop().run_in_executor(self._reader, Reads, self._path)
+        last_good = await self._write(self._store.load_policy)
+        self.live = LiveFile(
+            Path(self._args.live_file), self.route, last_good, self._take_policy, sleep=self._sleep
+        )
+        self._committer = Committer(self._apply, self._writer)
+        self.shares = RetryShares(epoch=self.epoch, monotonic=self._monotonic)
+        self.dollars = Dollars(
+            DollarParts(
+                state_dir=self._path.parent,
+                clock=self._clock,
+                monotonic=self._monotonic,
+                confirm_epoch=self._confirm_epoch,
+                read_lease_sums=self.read_lease_sums,
+            )
+        )
+        if not await self._write(lambda: self._store.has_ledger):
+            await self.dollars.make_first()
+            await self._write(self._store.note_ledger)
+        if self._follower is not None:
+            await self._follower.refresh()
+        await self.live.refresh()
+        await self._follow_policy()
+        self._tasks = [
+            asyncio.create_task(self._keep_running(self._watch_budgets), name="keeper-budgets"),
+            asyncio.create_task(self._keep_running(self.live.watch), name="keeper-live"),
+            asyncio.create_task(self._keep_running(self._upkeep), name="keeper-upkeep"),
+        ]
+        if self._follower is not None:
+            self._tasks.append(
+                asyncio.create_task(self._keep_running(self._follower.watch), name="keeper-config-map")
+            )
+        _LOG.info("keeper has started route=%s epoch=%d", self.route, self.epoch)
+
+    async def stop(self) -> None:
+        """Finish what has been submitted, and let go of the file."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._follower is not None:
+            await self._follower.stop()
+        await self._committer.stop()
+        await self.dollars.close()
+        await self._write(self._store.close)
+        await self.read(Reads.close)
+        self._writer.shutdown()
+        self._reader.shutdown()
+
+    @property
+    def epoch(self) -> int:
+        """This keeper's epoch."""
+        return self._store.epoch
+
+    @property
+    def now(self) -> float:
+        """Unix seconds."""
+        return self._clock()
+
+    async def submit(self, batch: Batch) -> None:
+        """Make a batch durable. Errors: BadBatchError, NoPolicyError, FencedError, sqlite3.Error."""
+        if self.live.policy is None:
+            raise NoPolicyError(self.live.error or "the live policy has not been read yet")
+        with self.under_fence():
+            await self._committer.submit(batch)
+        try:
+            await self.dollars.learn(batch)
+        except (ledger_store.FencedError, FencedError) as error:
+            self._note_fence(error)
+        except (sqlite3.Error, OSError) as error:
+            # The batch is stored. What it would have ended early ends when it has been silent long enough.
+            _LOG.error("ledger could not be told of a batch error=%s", error)
+
+    async def renew_share(self, request: ShareRequest) -> ShareGrant | None:
+        """Lend a replica its part of the retry budget. Errors: NoPolicyError, FencedError, sqlite3.Error."""
+        if self.live.policy is None:
+            raise NoPolicyError(self.live.error or "the live policy has not been read yet")
+        with self.under_fence():
+            # Nothing is written, so nothing else would notice a newer keeper that lends the same.
+            await self._confirm_epoch()
+            return self.shares.renew(request)
+
+    @contextmanager
+    def under_fence(self) -> Iterator[None]:
+        """Do what only the keeper of the latest epoch may; the first refusal is remembered for good."""
+        if self.superseded is not None:
+            raise FencedError(self.superseded)
+        try:
+            yield
+        except (ledger_store.FencedError, FencedError) as error:
+            self._note_fence(error)
+            raise FencedError(str(error)) from error
+
+    async def read(self, query: Callable[[Reads], T]) -> T:
+        """Run a query in the reading thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._reader, lambda: query(self._reads))
+
+    async def read_lease_sums(self, lease_ids: Sequence[str]) -> dict[str, int]:
+        """Return what journals say was settled in these dollar leases, nano-USD."""
+        return await self._write(lambda: self._store.read_lease_sums(lease_ids))
+
+    async def maintain(self, *, retention: bool) -> None:
+        """One round of upkeep: close the lives of silent replicas, give orphans a record, forget the old."""
+        policy = self.live.policy
+        if policy is None or self.superseded is not None:
+            return
+        try:
+            ended = await self._write(partial(self._store.end_silent_replicas, policy))
+            orphans = await self._write(self._store.record_orphans)
+            if ended or orphans:
+                _LOG.warning("upkeep found silent_replicas=%d orphaned_requests=%d", ended, orphans)
+            if retention:
+                leases = self.dollars.lease_ids()
+                if leases is not None:
+                    await self._write(partial(self._store.keep_lease_sums, leases))
+                pruned = await enforce_retention(self._store, policy.records, self._write)
+                if pruned.by_age or pruned.by_size:
+                    _LOG.info("records were deleted by_age=%d by_size=%d", pruned.by_age, pruned.by_size)
+        except FencedError as error:
+            self._note_fence(error)
+
+    async def _upkeep(self) -> None:
+        rounds = 0
+        while True:
+            await self._sleep(UPKEEP_SECONDS)
+            rounds += 1
+            await self.maintain(retention=rounds % RETENTION_ROUNDS == 0)
+
+    async def check_budgets(self) -> None:
+        """One look at clients' budgets, at silent holders and at the ledger's epoch."""
+        await self._follow_policy()
+        if self.superseded is not None:
+            return
+        try:
+            await self.dollars.sweep()
+            denied = self.dollars.take_denials()
+            if denied:
+                totals: Totals = Counter(
+                    {(BUDGET_DENIED.name, (self.route, name)): count for name, count in denied.items()}
+                )
+                await self._write(partial(self._store.add_totals, totals))
+        except (ledger_store.FencedError, FencedError) as error:
+            self._note_fence(error)
+
+    async def _watch_budgets(self) -> None:
+        while True:
+            await self.check_budgets()
+            await self._sleep(BUDGETS_SECONDS)
+
+    async def _take_policy(self, policy: LivePolicy) -> None:
+        await self._follow_policy()
+        await self._save_policy(policy)
+
+    async def _follow_policy(self) -> None:
+        policy = self.live.policy
+        if policy is None or self.superseded is not None:
+            return
+        self.shares.follow(policy.llm.retries)
+        try:
+            await self.dollars.follow(policy)
+        except (ledger_store.FencedError, FencedError) as error:
+            self._note_fence(error)
+        except (sqlite3.Error, OSError, ValueError) as error:
+            _LOG.error("budgets could not be brought in force error=%s", error)
+
+    async def _confirm_epoch(self) -> None:
+        epoch = await self.read(Reads.read_epoch)
+        if epoch != self.epoch:
+            raise FencedError(f"keeper of epoch {self.epoch} was superseded by epoch {epoch}")
+
+    async def _save_policy(self, policy: LivePolicy) -> None:
+        # In force already; without a saved copy only a restart beside a bad file would miss it.
+        try:
+            await self._write(partial(self._store.save_policy, policy))
+        except FencedError as error:
+            self._note_fence(error)
+        except sqlite3.Error as error:
+            _LOG.error("live policy was not saved error=%s", error)
+
+    def _apply(self, batches: Sequence[Batch]) -> None:
+        policy = self.live.policy
+        assert policy is not None  # noqa: S101 - `submit` asks, and a policy never goes away
+        self._store.apply_batches(batches, policy)
+
+    def _note_fence(self, error: Exception) -> None:
+        if self.superseded is None:
+            _LOG.critical("keeper was superseded and writes no more route=%s reason=%s", self.route, error)
+        self.superseded = str(error)
+
+    async def _write(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, call)
+
+    async def _keep_running(self, run: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await run()
+            except Exception:  # noqa: BLE001 - upkeep that fails once (a full disk) must not end for good
+                _LOG.exception("keeper task failed route=%s", self.route)
+            await self._sleep(RESTART_SECONDS)

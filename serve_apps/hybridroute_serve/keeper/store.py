@@ -1,0 +1,277 @@
+"""The keeper's writes: batches in, records and totals in one transaction.
+
+Blocking, and used by one thread at a time (`committer`). Inserts are idempotent by id, so whatever is sent twice
+is counted once. Each transaction checks the epoch: a newer keeper on the same file makes this one fail loudly.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from hybridroute_api.records import AttemptReport, Batch, DecisionRecord
+from hybridroute_api.serving import LivePolicy
+from hybridroute_api.vocabulary import Gate, Outcome
+from hybridroute_serve.costs.pricing import price_all_llm, price_report
+from hybridroute_serve.keeper.lease_sums import LeaseSums
+from hybridroute_serve.keeper.metric_table import BATCHES, DUPLICATES
+from hybridroute_serve.keeper.replica_table import SILENT_SECONDS, ReplicaTable
+from hybridroute_serve.keeper.schema import connect_writer
+from hybridroute_serve.keeper.tally import Totals, tally_attempt, tally_record
+
+__all__ = ["FencedError", "Store"]
+
+ORPHAN_SECONDS = 900.0
+"""An attempt whose record has not come for so long gets one: ten times the longest deadline of a request in
+the examples, and a replica that lives or shares its disk with one that does reports within seconds."""
+
+_ENCODER = msgspec.json.Encoder()
+_ATTEMPTS = msgspec.json.Decoder(AttemptReport)
+
+
+class FencedError(Exception):
+    """A newer keeper has taken over the file; this one must not write."""
+
+
+class Store:
+    """One keeper's hold on the file. Opening it begins a new epoch."""
+
+    def __init__(self, path: Path, route: str, clock: Callable[[], float]) -> None:
+        self._route = route
+        self._clock = clock
+        self._opened_at = clock()
+        self._connection = connect_writer(path)
+        self._replicas = ReplicaTable(self._connection, route)
+        self._lease_sums = LeaseSums(self._connection)
+        self._connection.execute("BEGIN IMMEDIATE")
+        self.epoch = int(self._read_meta("epoch") or 0) + 1
+        self._write_meta("epoch", str(self.epoch))
+        self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    def load_policy(self) -> LivePolicy | None:
+        """Return the last good live policy; None before the first."""
+        text = self._read_meta("live_policy")
+        return LivePolicy.model_validate_json(text) if text is not None else None
+
+    def save_policy(self, policy: LivePolicy) -> None:
+        """Keep a good live policy for the next start."""
+        with self._transaction():
+            self._write_meta("live_policy", policy.model_dump_json())
+
+    def apply_batches(self, batches: Sequence[Batch], policy: LivePolicy) -> None:
+        """Store batches in one transaction: all of them or, with an error, none.
+
+        Errors: FencedError; sqlite3.Error; OverflowError for numbers that no column holds.
+        """
+        now = self._clock()
+        totals: Totals = Counter()
+        with self._transaction():
+            for batch in batches:
+                self._apply(batch, policy, now, totals)
+                totals[BATCHES.name, (self._route,)] += 1
+            self._add(totals)
+
+    def end_silent_replicas(self, policy: LivePolicy) -> int:
+        """Close the lives of replicas that went without a word; return how many.
+
+        After its own start a keeper waits for them first: the silence may have been its own.
+        """
+        now = self._clock()
+        if now - self._opened_at < SILENT_SECONDS:
+            return 0
+        totals: Totals = Counter()
+        with self._transaction():
+            ended = self._replicas.end_silent(policy, now, totals)
+            self._add(totals)
+        return ended
+
+    def record_orphans(self) -> int:
+        """Give attempts whose record never came a lost one; return how many requests."""
+        now = self._clock()
+        totals: Totals = Counter()
+        with self._transaction():
+            rows = self._connection.execute(
+                "SELECT body FROM attempts WHERE orphan = 1 AND ingested_at < ? ORDER BY seq",
+                (now - ORPHAN_SECONDS,),
+            ).fetchall()
+            for (body,) in rows:
+                self._insert_record(_orphan_record(_ATTEMPTS.decode(body)), now, totals)
+            self._add(totals)
+        return len({_ATTEMPTS.decode(body).request_id for (body,) in rows})
+
+    def prune(self, max_age_seconds: float, keep_seconds: float, limit: int, *, full: bool) -> int:
+        """Delete the oldest records, at most `limit`: those past their age, or, when `full`, any.
+
+        What was stored in the last `keep_seconds` stays: it may be sent again. Returns how many went.
+        """
+        now = self._clock()
+        before = now - keep_seconds if full else now - max(max_age_seconds, keep_seconds)
+        with self._transaction():
+            connection = self._connection
+            last = connection.execute(
+                "SELECT max(seq) FROM (SELECT seq FROM requests WHERE ingested_at < ? ORDER BY seq LIMIT ?)",
+                (before, limit),
+            ).fetchone()[0]
+            if last is None:
+                return 0
+            connection.execute(
+                "DELETE FROM attempts WHERE request_id IN (SELECT request_id FROM requests WHERE seq <= ?)",
+                (last,),
+            )
+            gone = connection.execute("DELETE FROM requests WHERE seq <= ?", (last,)).rowcount
+            connection.execute(
+                "DELETE FROM conversations WHERE at < ?", (now - max(max_age_seconds, keep_seconds),)
+            )
+        connection.execute("PRAGMA incremental_vacuum").fetchall()
+        return gone
+
+    def add_totals(self, totals: Totals) -> None:
+        """Add what is counted elsewhere."""
+        with self._transaction():
+            self._add(totals)
+
+    def read_lease_sums(self, lease_ids: Sequence[str]) -> dict[str, int]:
+        """Return what reported attempts settled in each of these dollar leases, nano-USD."""
+        return self._lease_sums.read(lease_ids)
+
+    def keep_lease_sums(self, lease_ids: Sequence[str]) -> None:
+        """Forget the sums of all leases but these, which are out."""
+        with self._transaction():
+            self._lease_sums.keep(lease_ids)
+
+    @property
+    def has_ledger(self) -> bool:
+        """Whether a dollar ledger was ever made beside this file."""
+        return self._read_meta("has_ledger") is not None
+
+    def note_ledger(self) -> None:
+        """Note for good that a dollar ledger was made; from now on a missing one has been lost."""
+        with self._transaction():
+            self._write_meta("has_ledger", "1")
+
+    def used_bytes(self) -> int:
+        """Size of what is stored, free pages apart."""
+        pages, free, size = (
+            self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+    def _apply(self, batch: Batch, policy: LivePolicy, now: float, totals: Totals) -> None:
+        # A life begins before its attempts are charged to it, and ends after.
+        for beat in batch.heartbeats:
+            if not beat.ended:
+                self._replicas.take_heartbeat(beat, policy, now, totals)
+        for record in batch.records:
+            if not self._insert_record(record, now, totals):
+                totals[DUPLICATES.name, (self._route, "request")] += 1
+        charged_seconds = 0.0
+        for report in batch.attempts:
+            if self._insert_attempt(price_report(report, policy), policy, now, totals):
+                charged_seconds += report.busy_seconds
+            else:
+                totals[DUPLICATES.name, (self._route, "attempt")] += 1
+        if charged_seconds:
+            self._replicas.charge(batch.replica, charged_seconds)
+        for beat in batch.heartbeats:
+            if beat.ended:
+                self._replicas.take_heartbeat(beat, policy, now, totals)
+
+    def _insert_record(self, record: DecisionRecord, now: float, totals: Totals) -> bool:
+        cursor = self._connection.execute(
+            "INSERT OR IGNORE INTO requests (request_id, ingested_at, received_at, body) VALUES (?, ?, ?, ?)",
+            (record.request_id, now, record.received_at, _ENCODER.encode(record)),
+        )
+        if cursor.rowcount == 0:
+            return False
+        totals.update(tally_record(record))
+        self._connection.execute(
+            "UPDATE attempts SET orphan = 0 WHERE request_id = ? AND orphan = 1", (record.request_id,)
+        )
+        if record.conversation_key is not None and record.path is not None:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO conversations (key, path, at) VALUES (?, ?, ?)",
+                (record.conversation_key, record.path, now),
+            )
+        return True
+
+    def _insert_attempt(self, report: AttemptReport, policy: LivePolicy, now: float, totals: Totals) -> bool:
+        all_llm = price_all_llm(report, policy.llm.primary.prices)
+        cursor = self._connection.execute(
+            "INSERT OR IGNORE INTO attempts (attempt_id, request_id, ingested_at, orphan, cost_nano_usd,"
+            " all_llm_nano_usd, body) VALUES (?, ?, ?,"
+            " NOT EXISTS (SELECT 1 FROM requests WHERE request_id = ?), ?, ?, ?)",
+            (
+                report.attempt_id,
+                report.request_id,
+                now,
+                report.request_id,
+                report.cost_nano_usd,
+                all_llm,
+                _ENCODER.encode(report),
+            ),
+        )
+        if cursor.rowcount == 0:
+            return False
+        totals.update(tally_attempt(report, all_llm))
+        self._lease_sums.add(report)
+        return True
+
+    def _add(self, totals: Totals) -> None:
+        self._connection.executemany(
+            "INSERT INTO totals (name, labels, value) VALUES (?, ?, ?)"
+            " ON CONFLICT (name, labels) DO UPDATE SET value = value + excluded.value",
+            [(name, json.dumps(labels), value) for (name, labels), value in totals.items()],
+        )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            epoch = int(self._read_meta("epoch") or 0)
+            if epoch != self.epoch:
+                raise FencedError(f"keeper of epoch {self.epoch} was superseded by epoch {epoch}")
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def _read_meta(self, name: str) -> str | None:
+        row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def _write_meta(self, name: str, value: str) -> None:
+        self._connection.execute(
+            "INSERT INTO meta (name, value) VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            (name, value),
+        )
+
+
+def _orphan_record(attempt: AttemptReport) -> DecisionRecord:
+    return DecisionRecord(
+        request_id=attempt.request_id,
+        route=attempt.route,
+        replica="",
+        api=None,
+        stream=attempt.streamed,
+        requested_model=attempt.model,
+        path=attempt.path,
+        gate=Gate(attempt.gate) if attempt.gate in set(Gate) else None,
+        reason="the router's record never came",
+        status=500,
+        outcome=Outcome.LOST,
+        received_at=attempt.started_at,
+        decision_seconds=0.0,
+        total_seconds=attempt.total_seconds,
+        first_byte_seconds=attempt.first_byte_seconds,
+    )

@@ -1,0 +1,76 @@
+"""What one record or report adds to the totals. Pure.
+
+A total is an integer under a metric's name and label values; a histogram is one total a bucket and one for the
+sum. The store adds these up in the transaction that stores the record, so totals equal the records.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+
+from hybridroute_api.records import AttemptReport, DecisionRecord
+from hybridroute_serve.keeper.metric_table import (
+    ALL_LLM,
+    ATTEMPTS,
+    COST,
+    FIRST_BYTE_SECONDS,
+    NONE,
+    REQUEST_SECONDS,
+    REQUESTS,
+    TOKENS,
+    Metric,
+)
+
+__all__ = ["INFINITY", "TotalKey", "Totals", "bucket_name", "sum_name", "tally_attempt", "tally_record"]
+
+TotalKey = tuple[str, tuple[str, ...]]
+"""A metric's name and its label values, in the table's order."""
+Totals = Counter[TotalKey]
+
+INFINITY = "+Inf"
+
+
+def bucket_name(metric: Metric) -> str:
+    """Name of a histogram's bucket totals, whose last label value is the bound; not cumulative."""
+    return f"{metric.name}_bucket"
+
+
+def sum_name(metric: Metric) -> str:
+    """Name of a histogram's sum."""
+    return f"{metric.name}_sum"
+
+
+def tally_record(record: DecisionRecord) -> Totals:
+    """Count one request."""
+    path, gate = record.path or NONE, record.gate or NONE
+    totals: Totals = Counter({(REQUESTS.name, (record.route, path, gate, record.outcome)): 1})
+    _observe(totals, REQUEST_SECONDS, (record.route, path, gate), record.total_seconds)
+    if record.first_byte_seconds is not None:
+        _observe(totals, FIRST_BYTE_SECONDS, (record.route, path, gate), record.first_byte_seconds)
+    return totals
+
+
+def tally_attempt(report: AttemptReport, all_llm_nano_usd: int) -> Totals:
+    """Count one attempt, priced already."""
+    by_model = (report.route, report.path, report.model, report.gate)
+    usage = report.usage
+    totals: Totals = Counter(
+        {(ATTEMPTS.name, (report.route, report.path, report.upstream, report.outcome)): 1}
+    )
+    for kind, tokens in (
+        ("prompt", usage.prompt_tokens),
+        ("completion", usage.completion_tokens),
+        ("cached", usage.cached_tokens),
+        ("reasoning", usage.reasoning_tokens),
+    ):
+        if tokens:
+            totals[TOKENS.name, (*by_model, kind)] += tokens
+    totals[COST.name, by_model] += report.cost_nano_usd
+    totals[ALL_LLM.name, (report.route,)] += all_llm_nano_usd
+    return totals
+
+
+def _observe(totals: Totals, metric: Metric, labels: tuple[str, ...], value: float) -> None:
+    index = bisect_left(metric.bounds, value)
+    bound = str(metric.bounds[index]) if index < len(metric.bounds) else INFINITY
+    totals[bucket_name(metric), (*labels, bound)] += 1
+    totals[sum_name(metric), labels] += round(value * metric.scale)

@@ -1,0 +1,1 @@
+"""Extra attempts that failures cause: their budget, its shares, breakers, plans and waits. Pure."""

@@ -1,0 +1,1 @@
+"""The router: one decision a request, forwarded and recorded."""

@@ -1,0 +1,413 @@
+"""One request through the router: read, decide, hand on, stream back, record. The record is written whatever happens.
+
+The body travels on as it came. Bytes of a committed stream are passed through untouched; the only thing the router ever
+adds to one is the error event when the path breaks off.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import aiohttp
+
+from hybridroute_api.records import DecisionRecord, OpenRequest
+from hybridroute_api.serving import LivePolicy
+from hybridroute_api.vocabulary import Api, ErrorCode, Gate, Header, InternalHeader, Outcome, PathName
+from hybridroute_serve.costs.pricing import format_usd, price_busy_seconds
+from hybridroute_serve.router.admission import Admission, AdmissionError
+from hybridroute_serve.router.conversations import Conversations
+from hybridroute_serve.router.path_client import PathAnswer, PathClient, PathFailure
+from hybridroute_serve.router.patience import Patience, path_seconds, read_patience
+from hybridroute_serve.router.policy import ActivePolicy, PolicyHolder
+from hybridroute_serve.router.progress import Progress
+from hybridroute_serve.router.recall import Recall
+from hybridroute_serve.router.request_facts import request_facts
+from hybridroute_serve.router.slm_guard import SlmGuard
+from hybridroute_serve.router.unaffordable import say_unaffordable
+from hybridroute_serve.routing.decision import RouteDecision, decide_route, plan_failover, plan_unaffordable
+from hybridroute_serve.routing.facts import PathHealth
+from hybridroute_serve.wire.asgi import (
+    BodyTooLargeError,
+    ClientDisconnectedError,
+    EncodedBodyError,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    refuse_encoded_body,
+    request_headers,
+    send_answer,
+    send_chunk,
+    send_error,
+    send_start,
+)
+from hybridroute_serve.wire.errors import (
+    ErrorAnswer,
+    InvalidRequest,
+    body_too_large,
+    deadline_event,
+    internal_error,
+    invalid_request,
+    path_timeout,
+    path_unavailable,
+    read_error_code,
+    rejection,
+    starting,
+    stream_cut_event,
+    unsupported_encoding,
+)
+from hybridroute_serve.wire.headers import headers_for_client, headers_for_path
+from hybridroute_serve.wire.requests import ParsedRequest, parse_request
+
+__all__ = ["Exchange", "RequestJournal", "RouterParts"]
+
+_log = logging.getLogger(__name__)
+
+OPERATIONS = {Api.CHAT_COMPLETIONS: "/v1/chat/completions", Api.COMPLETIONS: "/v1/completions"}
+
+_STATUS_CLIENT_GONE = 499
+_TAIL_BYTES = 64
+_DONE = b"[DONE]"
+_RATE_LIMIT_PREFIX = b"x-ratelimit-"
+_KEPT_FROM_A_FAILURE = frozenset({Header.RETRY_BUDGET.encode(), Header.RESETS_AT.encode()})
+"""What the client is told although another path answered in the end."""
+_FAILURE_GATES = frozenset({Gate.HEALTH, Gate.OVERFLOW})
+
+
+class RequestJournal(Protocol):
+    """Where opens and records go; both return at once."""
+
+    def open_request(self, request: OpenRequest) -> None:
+        """Note a request that is about to be handed on."""
+        ...
+
+    def close_request(self, record: DecisionRecord) -> None:
+        """Note how a request ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RouterParts:
+    """What every request of one replica shares."""
+
+    route: str
+    replica: str
+    policies: PolicyHolder
+    health: Callable[[], PathHealth]
+    paths: PathClient
+    journal: RequestJournal
+    conversations: Conversations
+    admission: Admission
+    slm_guard: SlmGuard
+    slm_recall: Recall
+    make_request_id: Callable[[], str]
+    wall_clock: Callable[[], float]
+    """Unix seconds."""
+    monotonic_clock: Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    """A request that is let in and can be read, with the policy that it is served by."""
+
+    body: bytes
+    headers: list[tuple[bytes, bytes]]
+    """The client's, as far as they may travel on."""
+    parsed: ParsedRequest
+    active: ActivePolicy
+
+    @property
+    def policy(self) -> LivePolicy:
+        """The document."""
+        return self.active.document
+
+
+class Exchange:
+    """One request; used once."""
+
+    def __init__(self, parts: RouterParts, api: Api, scope: Scope, receive: Receive, send: Send) -> None:
+        self._parts = parts
+        self._api = api
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._started = parts.monotonic_clock()
+        self._so_far = Progress(
+            request_id=parts.make_request_id(),
+            route=parts.route,
+            replica=parts.replica,
+            api=api,
+            received_at=parts.wall_clock(),
+        )
+        self._patience: Patience | None = None
+        self._failed_over = False
+        self._kept_headers: dict[bytes, bytes] = {}
+
+    async def run(self) -> None:
+        """Serve the request and write its record."""
+        so_far = self._so_far
+        try:
+            await self._serve()
+        except (asyncio.CancelledError, ClientDisconnectedError) as gone:
+            so_far.outcome = Outcome.CANCELLED
+            so_far.status = so_far.status or _STATUS_CLIENT_GONE
+            if isinstance(gone, asyncio.CancelledError):
+                raise
+        except Exception:  # a defect of ours must still be answered and recorded
+            _log.exception("request failed request_id=%s", so_far.request_id)
+            if so_far.status:
+                raise
+            await self._refuse(internal_error(), Outcome.UPSTREAM_ERROR)
+        finally:
+            self._parts.journal.close_request(so_far.to_record(self._elapsed()))
+
+    async def _serve(self) -> None:
+        active = self._parts.policies.active
+        if active is None:
+            await self._refuse(starting(), Outcome.UPSTREAM_ERROR)
+            return
+        self._so_far.policy = active.document
+        try:
+            accepted = await self._let_in(active)
+        except AdmissionError as error:
+            outcome = Outcome.REJECTED if error.answer.status < 500 else Outcome.UPSTREAM_ERROR
+            await self._refuse(error.answer, outcome)
+        except BodyTooLargeError as error:
+            await self._refuse(body_too_large(error.limit_bytes), Outcome.CLIENT_ERROR)
+        except EncodedBodyError as error:
+            await self._refuse(unsupported_encoding(error.encoding), Outcome.CLIENT_ERROR)
+        except InvalidRequest as error:
+            await self._refuse(invalid_request(error), Outcome.CLIENT_ERROR)
+        else:
+            await self._decide_and_hand_on(accepted)
+
+    async def _let_in(self, active: ActivePolicy) -> _Accepted:
+        """Check key, limits and form, the cheapest first. Raises what `_serve` answers."""
+        admission = self._parts.admission
+        self._so_far.client = client = admission.identify(self._scope, active)
+        admission.count_request(client)
+        self._patience = read_patience(self._scope, self._started)
+        refuse_encoded_body(self._scope)
+        body = await read_body(self._scope, self._receive, active.document.max_body_bytes)
+        self._so_far.parsed = parsed = parse_request(body, self._api)
+        admission.count_tokens(client, parsed, active.document)
+        return _Accepted(body, headers_for_path(request_headers(self._scope)), parsed, active)
+
+    async def _decide_and_hand_on(self, accepted: _Accepted) -> None:
+        parsed, active = accepted.parsed, accepted.active
+        client = self._so_far.client
+        facts = request_facts(
+            parsed,
+            await self._find_conversation(parsed),
+            local_only=client is not None and client.local_only,
+        )
+        before = self._parts.monotonic_clock()
+        decision = decide_route(facts, active.document, active.scorer, self._parts.health())
+        self._so_far.decision_seconds = self._parts.monotonic_clock() - before
+        self._so_far.decision = decision
+        if decision.path is None:
+            assert decision.rejection is not None  # noqa: S101 - decide_route's contract
+            refused = decision.rejection
+            outcome = Outcome.CLIENT_ERROR if refused.code is ErrorCode.MODEL_NOT_FOUND else Outcome.REJECTED
+            outcome = Outcome.UPSTREAM_ERROR if refused.code is ErrorCode.PATH_UNAVAILABLE else outcome
+            await self._refuse(rejection(refused.status, refused.code, refused.message), outcome)
+            return
+        self._parts.journal.open_request(self._so_far.to_open(parsed, decision, active.document))
+        await self._hand_on(accepted, decision)
+
+    async def _find_conversation(self, parsed: ParsedRequest) -> PathName | None:
+        if parsed.conversation_key is None:
+            return None
+        return await self._parts.conversations.find_path(parsed.conversation_key)
+
+    async def _hand_on(self, accepted: _Accepted, first: RouteDecision) -> None:
+        decision = first
+        while True:
+            assert decision.path is not None  # noqa: S101 - refusals never come here
+            async with self._ask(accepted, decision, decision.path) as answer:
+                if isinstance(answer, PathAnswer):
+                    await self._answer(answer, decision.path)
+                    return
+                onward = self._plan_onward(decision, answer, accepted.policy)
+                self._so_far.decision = onward or decision
+                if onward is None or onward.path is decision.path:
+                    await self._fail(answer, decision.path)
+                    return
+                _log.info(
+                    "moved request_id=%s from=%s outcome=%s gate=%s",
+                    self._so_far.request_id,
+                    decision.path,
+                    answer.outcome,
+                    onward.gate,
+                )
+            decision = onward
+
+    @asynccontextmanager
+    async def _ask(
+        self, accepted: _Accepted, decision: RouteDecision, path: PathName
+    ) -> AsyncIterator[PathAnswer | PathFailure]:
+        """Send the request to a path, and tell the SLM's guard how that went."""
+        seconds = path_seconds(decision, accepted.policy, stream=accepted.parsed.stream)
+        left = self._seconds_left()
+        guard = self._parts.slm_guard if path is PathName.SLM else None
+        permit = guard.begin(self._parts.monotonic_clock()) if guard else None
+        outcome: Outcome | None = None
+        try:
+            async with self._parts.paths.send_request(
+                path,
+                OPERATIONS[self._api],
+                accepted.body,
+                accepted.headers,
+                internal=self._internal_headers(decision, left, accepted.policy),
+                stream=accepted.parsed.stream,
+                first_byte_seconds=seconds if left is None else min(seconds, left),
+                recall=self._parts.slm_recall if path is PathName.SLM and decision.fallbacks else None,
+            ) as answer:
+                outcome = Outcome.OK if isinstance(answer, PathAnswer) else answer.outcome
+                if outcome is Outcome.TIMEOUT and left is not None and left < seconds:
+                    # The caller's patience says nothing of the SLM.
+                    outcome = None
+                if guard is not None:
+                    guard.end(permit, outcome, self._parts.monotonic_clock())
+                    guard = None
+                yield answer
+        finally:
+            if guard is not None:
+                guard.end(permit, None, self._parts.monotonic_clock())
+
+    def _internal_headers(
+        self, decision: RouteDecision, left: float | None, policy: LivePolicy
+    ) -> dict[InternalHeader, str]:
+        headers = {
+            InternalHeader.REQUEST_ID: self._so_far.request_id,
+            InternalHeader.GATE: decision.gate.value,
+        }
+        if self._so_far.client is not None:
+            headers[InternalHeader.CLIENT] = self._so_far.client.name
+        if self._failed_over:
+            headers[InternalHeader.FAILED_OVER] = "1"
+        if left is not None:
+            longest = path_seconds(decision, policy, stream=False)
+            headers[InternalHeader.DEADLINE_SECONDS] = f"{min(left, longest):.3f}"
+        return headers
+
+    def _plan_onward(
+        self, decision: RouteDecision, failure: PathFailure, policy: LivePolicy
+    ) -> RouteDecision | None:
+        """Say where the request goes after a path could not serve it; the same path: nowhere, by the budget gate."""
+        if self._seconds_left() == 0.0:
+            return None
+        for name, value in failure.headers:
+            if name.lower() in _KEPT_FROM_A_FAILURE:
+                self._kept_headers[name.lower()] = value
+        if failure.outcome is Outcome.UNAFFORDABLE:
+            detail = say_unaffordable(failure, self._kept_headers, policy, self._so_far.client)
+            return plan_unaffordable(decision, policy.budget, self._parts.health(), detail)
+        onward = plan_failover(decision, failure.outcome, read_error_code(failure.body))
+        if onward is not None:
+            self._so_far.failed_over_from = decision.path
+            self._failed_over = onward.path is PathName.LLM and onward.gate in _FAILURE_GATES
+        return onward
+
+    async def _answer(self, answer: PathAnswer, path: PathName) -> None:
+        so_far = self._so_far
+        so_far.first_byte_seconds = self._elapsed()
+        so_far.answered_by = path
+        so_far.outcome = Outcome.OK
+        so_far.status = answer.status
+        key = so_far.parsed.next_conversation_key if so_far.parsed else None
+        if key is not None:
+            self._parts.conversations.remember_path(key, path)
+        if answer.response is None:
+            cost = self._cost_header(answer, path)
+            await send_answer(
+                self._send, answer.status, answer.body or b"", [*self._headers(answer.headers), *cost]
+            )
+        else:
+            await self._stream(answer, answer.response)
+
+    async def _stream(self, answer: PathAnswer, response: aiohttp.ClientResponse) -> None:
+        await send_start(self._send, answer.status, self._headers(answer.headers))
+        tail = b""
+        try:
+            async with asyncio.timeout(self._seconds_left()):
+                async for chunk in response.content.iter_any():
+                    tail = (tail + chunk[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+                    await send_chunk(self._send, chunk, more=True)
+        except (aiohttp.ClientError, TimeoutError):
+            late = self._seconds_left() == 0.0
+            self._cut(ErrorCode.TIMEOUT if late else ErrorCode.STREAM_CUT)
+            event = deadline_event() if late else stream_cut_event()
+            # The blank line ends whatever event was cut in its middle.
+            await send_chunk(self._send, b"\n\n" + event, more=False)
+            return
+        if _DONE not in tail:
+            self._cut(ErrorCode.STREAM_CUT)
+        await send_chunk(self._send, b"", more=False)
+
+    def _cut(self, code: ErrorCode) -> None:
+        self._so_far.outcome = Outcome.CUT
+        self._so_far.error_code = code
+
+    async def _fail(self, failure: PathFailure, path: PathName) -> None:
+        """Pass on the path's own error, or make one for an ingress that answered in its place."""
+        self._so_far.outcome = failure.outcome
+        self._so_far.answered_by = path
+        if failure.body is None:
+            make = path_timeout if failure.outcome is Outcome.TIMEOUT else path_unavailable
+            await self._refuse(make(failure.detail), failure.outcome)
+            return
+        self._so_far.status = failure.status
+        self._so_far.error_code = read_error_code(failure.body)
+        await send_answer(self._send, failure.status, failure.body, self._headers(failure.headers))
+
+    async def _refuse(self, error: ErrorAnswer, outcome: Outcome) -> None:
+        self._so_far.status = error.status
+        self._so_far.outcome = outcome
+        self._so_far.error_code = error.code
+        await send_error(self._send, error, self._headers(()))
+
+    def _headers(self, from_path: tuple[tuple[bytes, bytes], ...]) -> list[tuple[bytes, bytes]]:
+        limits = self._parts.admission.headers(self._so_far.client)
+        headers = [
+            (name, value)
+            for name, value in headers_for_client(from_path)
+            # A provider's limits are ours with it, and say nothing to a client that has its own.
+            if name != b"content-length" and not (limits and name.startswith(_RATE_LIMIT_PREFIX))
+        ]
+        named = {name for name, _ in headers}
+        headers += [*limits, *(kept for kept in self._kept_headers.items() if kept[0] not in named)]
+        headers.append((Header.REQUEST_ID.encode(), self._so_far.request_id.encode()))
+        decision = self._so_far.decision
+        if decision is not None:
+            if decision.path is not None:
+                headers.append((Header.PATH.encode(), decision.path.encode()))
+            headers.append((Header.GATE.encode(), decision.gate.encode()))
+            if decision.confidence is not None:
+                headers.append((Header.CONFIDENCE.encode(), f"{decision.confidence:.6f}".encode()))
+        return headers
+
+    def _cost_header(self, answer: PathAnswer, path: PathName) -> list[tuple[bytes, bytes]]:
+        if path is PathName.SLM:
+            policy = self._so_far.policy
+            assert policy is not None  # noqa: S101 - set before any answer
+            nano_usd = price_busy_seconds(self._elapsed(), policy.slm.machine_hour_nano_usd)
+        else:
+            wanted = InternalHeader.COST_NANO_USD.encode()
+            said = next((value for name, value in answer.headers if name.lower() == wanted), b"")
+            if not said.isdigit():
+                return []
+            nano_usd = int(said)
+        return [(Header.COST_USD.encode(), format_usd(nano_usd).encode())]
+
+    def _elapsed(self) -> float:
+        return self._parts.monotonic_clock() - self._started
+
+    def _seconds_left(self) -> float | None:
+        """Return what is left of the caller's own deadline; None when it named none."""
+        if self._patience is None:
+            return None
+        return self._patience.seconds_left(self._parts.monotonic_clock())

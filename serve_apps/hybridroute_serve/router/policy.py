@@ -1,0 +1,90 @@
+"""The router's view of the live policy: the document, and the scorer and keyring that belong to it, swapped together.
+
+Embedding a few hundred examples takes tens of milliseconds, so a scorer is made in a thread, and only when the
+examples changed.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+
+from hybridroute_api.serving import LivePolicy
+from hybridroute_serve.auth.keyring import Keyring, KeyringFile
+from hybridroute_serve.routing.embedding import Embedder
+from hybridroute_serve.routing.examples import ExamplesScorer, Scorer
+
+__all__ = ["ActivePolicy", "PolicyHolder"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ActivePolicy:
+    """What one request is decided with from its start to its end."""
+
+    document: LivePolicy
+    scorer: Scorer | None
+    """None when the route has no examples."""
+    keyring: Keyring | None = None
+    """None on an open route, and on one whose clients could never be read, which lets nobody in."""
+
+
+class PolicyHolder:
+    """Holds the active policy; replaced whole, so a request never sees half a change."""
+
+    def __init__(self, embedder: Embedder, *, blind: bytes) -> None:
+        """`blind`: random bytes for `Keyring`."""
+        self._embedder = embedder
+        self._blind = blind
+        self._active: ActivePolicy | None = None
+        self._clients: KeyringFile | None = None
+
+    @property
+    def active(self) -> ActivePolicy | None:
+        """The policy in force; None until the first has come."""
+        return self._active
+
+    @property
+    def clients_problem(self) -> str | None:
+        """Why the clients file as it is now is not in force; None when it is, and on an open route."""
+        return self._clients.problem if self._clients is not None else None
+
+    async def apply_policy(self, document: LivePolicy) -> None:
+        """Put a document in force."""
+        routing = document.routing
+        before = self._active
+        if before is not None and _examples(before.document) == _examples(document):
+            scorer = before.scorer
+        elif routing.local_examples or routing.remote_examples:
+            scorer = await asyncio.to_thread(
+                ExamplesScorer, self._embedder, routing.local_examples, routing.remote_examples
+            )
+        else:
+            scorer = None
+        clients = self._clients_of(document)
+        if clients is not None:
+            await clients.refresh()
+        self._clients = clients
+        self._active = ActivePolicy(document, scorer, clients.keyring if clients is not None else None)
+        _log.info("applied the live policy route=%s version=%s", document.route, document.version)
+
+    async def refresh_clients(self) -> None:
+        """Put the clients file in force if it has changed."""
+        clients = self._clients
+        if clients is None:
+            return
+        await clients.refresh()
+        active = self._active
+        if active is not None and clients is self._clients and active.keyring is not clients.keyring:
+            self._active = replace(active, keyring=clients.keyring)
+
+    def _clients_of(self, document: LivePolicy) -> KeyringFile | None:
+        if document.auth is None:
+            return None
+        if self._clients is not None and self._clients.path == document.auth.keys_file:
+            return self._clients
+        return KeyringFile(document.auth.keys_file, blind=self._blind)
+
+
+def _examples(document: LivePolicy) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return document.routing.local_examples, document.routing.remote_examples

@@ -1,0 +1,94 @@
+"""What is known of one request so far, and the open and the record that are made of it."""
+
+from dataclasses import dataclass, replace
+
+from hybridroute_api.records import DecisionRecord, OpenRequest
+from hybridroute_api.serving import LivePolicy
+from hybridroute_api.vocabulary import Api, Outcome, PathName
+from hybridroute_serve.auth.clients import Client
+from hybridroute_serve.routing.decision import RouteDecision
+from hybridroute_serve.wire.requests import ParsedRequest
+
+__all__ = ["Progress"]
+
+
+@dataclass(slots=True)
+class Progress:
+    """One request; the exchange fills it in as it goes."""
+
+    request_id: str
+    route: str
+    replica: str
+    api: Api
+    received_at: float
+    """Unix seconds."""
+    policy: LivePolicy | None = None
+    client: Client | None = None
+    parsed: ParsedRequest | None = None
+    decision: RouteDecision | None = None
+    decision_seconds: float = 0.0
+    first_byte_seconds: float | None = None
+    failed_over_from: PathName | None = None
+    answered_by: PathName | None = None
+    status: int = 0
+    """0 until an answer has begun."""
+    outcome: Outcome = Outcome.UPSTREAM_ERROR
+    error_code: str | None = None
+
+    def to_open(self, parsed: ParsedRequest, decision: RouteDecision, policy: LivePolicy) -> OpenRequest:
+        """Return what is journalled before the request is handed on."""
+        assert decision.path is not None  # noqa: S101 - refusals are not opened
+        return OpenRequest(
+            request_id=self.request_id,
+            route=self.route,
+            api=self.api,
+            stream=parsed.stream,
+            requested_model=parsed.model,
+            path=decision.path,
+            gate=decision.gate,
+            reason=decision.reason,
+            received_at=self.received_at,
+            policy_version=policy.version,
+            confidence=decision.confidence,
+            threshold=decision.threshold,
+            scope_score=decision.scope_score,
+            scope_threshold=decision.scope_threshold,
+            nearest=decision.nearest,
+        )
+
+    def to_record(self, total_seconds: float) -> DecisionRecord:
+        """Return the record of a request that has ended."""
+        parsed, decision, policy = self.parsed, self.decision, self.policy
+        record = DecisionRecord(
+            request_id=self.request_id,
+            route=self.route,
+            replica=self.replica,
+            api=self.api,
+            stream=parsed.stream if parsed else False,
+            requested_model=parsed.model if parsed else "",
+            path=self.answered_by or (decision.path if decision else None),
+            gate=decision.gate if decision else None,
+            reason=decision.reason if decision else "",
+            status=self.status,
+            outcome=self.outcome,
+            received_at=self.received_at,
+            decision_seconds=self.decision_seconds,
+            total_seconds=total_seconds,
+            first_byte_seconds=self.first_byte_seconds,
+            policy_version=policy.version if policy else "",
+            failed_over_from=self.failed_over_from,
+            client=self.client.name if self.client else None,
+            error_code=self.error_code,
+            prompt_text=parsed.routing_text if parsed and policy and policy.records.prompt_text else None,
+            conversation_key=parsed.next_conversation_key if parsed else None,
+        )
+        if decision is None:
+            return record
+        return replace(
+            record,
+            confidence=decision.confidence,
+            threshold=decision.threshold,
+            scope_score=decision.scope_score,
+            scope_threshold=decision.scope_threshold,
+            nearest=decision.nearest,
+        )

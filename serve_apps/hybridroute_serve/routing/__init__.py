@@ -1,0 +1,1 @@
+"""The routing decision: text, scores, gates. Pure."""

@@ -1,0 +1,272 @@
+"""Which path serves a request, by which gate, with which numbers. Pure: facts in, one decision out.
+
+Gates are asked in the order of `vocabulary.Gate`; the first that has an opinion decides, and then health and
+overflow may move the request to the other path. What may not be moved:
+
+| decided by | SLM down, failing or full | LLM down | LLM unaffordable |
+|---|---|---|---|
+| local-only key | down: 503; else the SLM's own answer | - | - |
+| mode or model name | down: 503; else the SLM's own answer | 503 | 429 |
+| conversation on the SLM | LLM | - | 429 if it had moved to the LLM |
+| conversation on the LLM | - | 503: the SLM is not known to be fit | `onExhaustedOutOfScope` |
+| capability | - | 503: the SLM cannot serve it | 429 |
+| scope, escalated | - | 503: nothing says that the SLM is fit | `onExhaustedOutOfScope` |
+| scope, kept local | LLM | - | 429 if it had moved to the LLM |
+| no examples to score with | - | 503: nothing says that the SLM is fit | `onExhaustedOutOfScope` |
+| confidence, SLM | LLM | - | 429 if it had moved to the LLM |
+| confidence, LLM, a local example within the scope threshold | - | SLM | `onExhausted` |
+| confidence, LLM, no such example | - | 503: nothing says that the SLM is fit | `onExhaustedOutOfScope` |
+
+`Degrade` sends it to the SLM, if that is up and able; `Reject`, and `Degrade` with nowhere to go, pass the llm-proxy's
+429 on with the time at which there is money again. A key that is local-only comes before everything else: what
+it sends never leaves the SLM, `llm` as its model is 403, and while the mode is LLMOnly nothing serves it (503).
+
+A path that went down only a moment ago is worth waiting for: what may not move is held for it, not refused.
+A move is never silent: its gate is `health`, `overflow` or `budget`, and the reason says what was meant first. A
+conversation on the SLM that has outgrown it (context, images) is decided by the capability gate.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from hybridroute_api.serving import BudgetPolicy, LivePolicy, RoutingPolicy
+from hybridroute_api.vocabulary import (
+    ErrorCode,
+    ExhaustedAction,
+    Gate,
+    Mode,
+    Outcome,
+    OutOfScopeAction,
+    PathName,
+)
+from hybridroute_serve.routing.capability import incapability
+from hybridroute_serve.routing.examples import Scorer, Scores
+from hybridroute_serve.routing.facts import PathHealth, RequestFacts
+from hybridroute_serve.routing.models import UnknownModelError, resolve_model
+
+__all__ = ["Fitness", "Rejection", "RouteDecision", "decide_route", "plan_failover", "plan_unaffordable"]
+
+_INABILITIES = frozenset({ErrorCode.CONTEXT_LENGTH_EXCEEDED, ErrorCode.NOT_SERVED_BY_SLM})
+"""Error codes with which the SLM says that its engine cannot serve a request."""
+
+
+class Fitness(StrEnum):
+    """What is known of the SLM for a request that is meant for the LLM."""
+
+    FIT = "fit"
+    """A local example is near."""
+    UNKNOWN = "unknown"
+    """It can serve the request; nothing says how well."""
+    BARRED = "barred"
+    """It cannot or may not: incapable, forced to the LLM, or the SLM has been tried or was down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """The router answers by itself."""
+
+    status: int
+    code: ErrorCode
+    message: str
+    """For the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteDecision:
+    """One decision. Scores are None where no gate asked for them."""
+
+    path: PathName | None
+    """None exactly when there is a rejection."""
+    gate: Gate
+    reason: str
+    """A few words in the gate's own terms, with its numbers."""
+    confidence: float | None = None
+    threshold: float | None = None
+    scope_score: float | None = None
+    scope_threshold: float | None = None
+    nearest: str | None = None
+    fallbacks: tuple[PathName, ...] = ()
+    """Where the request may go if the path fails before any content, see `plan_failover`."""
+    slm_fitness: Fitness = Fitness.BARRED
+    """What `plan_unaffordable` goes by; of no meaning while the path is the SLM."""
+    rejection: Rejection | None = None
+
+
+def decide_route(
+    request: RequestFacts, policy: LivePolicy, scorer: Scorer | None, health: PathHealth
+) -> RouteDecision:
+    """Decide one request. `scorer` is None when the policy has no examples.
+
+    Scores are computed only when forced and capability gates have no opinion.
+    """
+    try:
+        choice = resolve_model(request.requested_model, policy.route, policy.mode)
+    except UnknownModelError as error:
+        unknown = Rejection(404, ErrorCode.MODEL_NOT_FOUND, str(error))
+        return RouteDecision(None, Gate.FORCED, "model is not served", rejection=unknown)
+    if request.local_only:
+        return _settle(_keep_local(policy.mode, choice.path), health)
+    if policy.mode is Mode.LOCAL_ONLY:
+        return _settle(RouteDecision(PathName.SLM, Gate.FORCED, "mode LocalOnly"), health)
+    if policy.mode is Mode.LLM_ONLY:
+        return _settle(RouteDecision(PathName.LLM, Gate.FORCED, "mode LLMOnly"), health)
+    if choice.path is not None:
+        return _settle(RouteDecision(choice.path, Gate.FORCED, f"model {choice.path}"), health)
+    return _settle(_ask_gates(request, policy, scorer), health)
+
+
+def plan_failover(
+    decision: RouteDecision, outcome: Outcome, error_code: str | None = None
+) -> RouteDecision | None:
+    """Return the decision to go on with after the chosen path failed before any content, or None to give up.
+
+    Only failures of the path count: a client's error would fail anywhere. What the SLM says that its engine cannot
+    serve is what the capability gate would have said, had it counted tokens and known the model's template.
+    """
+    if decision.path is None or not decision.fallbacks:
+        return None
+    on_slm = decision.path is PathName.SLM
+    if on_slm and error_code in _INABILITIES:
+        gate = Gate.CAPABILITY
+    elif outcome not in (Outcome.THROTTLED, Outcome.UPSTREAM_ERROR, Outcome.TIMEOUT):
+        return None
+    else:
+        gate = Gate.OVERFLOW if on_slm and outcome is Outcome.THROTTLED else Gate.HEALTH
+    reason = f"{decision.path} failed: {outcome}; meant for it by {decision.gate}: {decision.reason}"
+    return replace(
+        decision, path=decision.fallbacks[0], gate=gate, reason=reason, fallbacks=decision.fallbacks[1:]
+    )
+
+
+def plan_unaffordable(
+    decision: RouteDecision, budget: BudgetPolicy | None, health: PathHealth, detail: str
+) -> RouteDecision:
+    """Return the decision by the budget gate after the dollar budget did not bear the LLM.
+
+    Its path says what to do: SLM, go on there; LLM, pass the llm-proxy's 429 on. `detail` has the numbers.
+    `budget` is None where a client's own budget is spent and the route has none: then the spec's defaults hold.
+    """
+    if decision.slm_fitness is Fitness.FIT:
+        field, action = "onExhausted", budget.on_exhausted if budget else ExhaustedAction.DEGRADE
+    else:
+        field = "onExhaustedOutOfScope"
+        action = budget.on_exhausted_out_of_scope if budget else ExhaustedAction.REJECT
+    degraded = False
+    if decision.slm_fitness is Fitness.BARRED:
+        verdict = "the slm may not serve it"
+    elif action is ExhaustedAction.DEGRADE and not health.slm_up:
+        verdict = f"{field} {action}, but slm {health.slm_detail}"
+    else:
+        verdict = f"{field} {action}"
+        degraded = action is ExhaustedAction.DEGRADE
+    return replace(
+        decision,
+        path=PathName.SLM if degraded else decision.path,
+        gate=Gate.BUDGET,
+        reason=f"llm unaffordable: {detail}; {verdict}; meant for it by {decision.gate}: {decision.reason}",
+        fallbacks=(),
+    )
+
+
+def _keep_local(mode: Mode, asked_for: PathName | None) -> RouteDecision:
+    """Return the decision for a key whose data never leaves."""
+    reason = "local-only key"
+    if asked_for is PathName.LLM:
+        message = "this API key is local-only: what it sends never leaves the small model"
+        return RouteDecision(
+            None, Gate.FORCED, reason, rejection=Rejection(403, ErrorCode.LOCAL_ONLY_KEY, message)
+        )
+    if mode is Mode.LLM_ONLY:
+        message = "the small model is switched off, and this API key is local-only"
+        unavailable = Rejection(503, ErrorCode.PATH_UNAVAILABLE, message)
+        return RouteDecision(None, Gate.FORCED, f"{reason}, mode {mode}", rejection=unavailable)
+    return RouteDecision(PathName.SLM, Gate.FORCED, reason)
+
+
+def _ask_gates(request: RequestFacts, policy: LivePolicy, scorer: Scorer | None) -> RouteDecision:
+    """Return what the gates say of a request that nothing forces, with the fallbacks it is fit for."""
+    unable = incapability(request, policy.slm)
+    if request.conversation_path is PathName.LLM:
+        fitness = Fitness.UNKNOWN if unable is None else Fitness.BARRED
+        return RouteDecision(PathName.LLM, Gate.FORCED, "conversation", slm_fitness=fitness)
+    if request.conversation_path is PathName.SLM and unable is None:
+        return RouteDecision(PathName.SLM, Gate.FORCED, "conversation", fallbacks=(PathName.LLM,))
+    if unable is not None:
+        return RouteDecision(PathName.LLM, Gate.CAPABILITY, unable)
+    if scorer is None:
+        return RouteDecision(PathName.LLM, Gate.CONFIDENCE, "no policy", slm_fitness=Fitness.UNKNOWN)
+    return _by_scores(scorer.score_text(request.text), policy.routing)
+
+
+def _by_scores(scores: Scores, routing: RoutingPolicy) -> RouteDecision:
+    def scored(
+        path: PathName | None,
+        gate: Gate,
+        reason: str,
+        *,
+        fallbacks: tuple[PathName, ...] = (),
+        fitness: Fitness = Fitness.BARRED,
+    ) -> RouteDecision:
+        return RouteDecision(
+            path,
+            gate,
+            reason,
+            confidence=scores.confidence,
+            threshold=routing.threshold,
+            scope_score=scores.scope,
+            scope_threshold=routing.scope_threshold,
+            nearest=scores.nearest,
+            fallbacks=fallbacks,
+            slm_fitness=fitness,
+        )
+
+    if scores.scope < routing.scope_threshold:
+        reason = f"scope {scores.scope:.3f} < {routing.scope_threshold:.3f}"
+        if routing.out_of_scope is OutOfScopeAction.KEEP_LOCAL:
+            return scored(PathName.SLM, Gate.SCOPE, f"{reason}, kept local", fallbacks=(PathName.LLM,))
+        if routing.out_of_scope is OutOfScopeAction.ESCALATE:
+            return scored(PathName.LLM, Gate.SCOPE, reason, fitness=Fitness.UNKNOWN)
+        message = "the request is outside the scope of this service"
+        refusal = Rejection(422, ErrorCode.OUT_OF_SCOPE, message)
+        return replace(scored(None, Gate.SCOPE, reason), rejection=refusal)
+
+    similar = f"local {scores.local_similarity:.3f}, remote {scores.remote_similarity:.3f}"
+    if scores.confidence >= routing.threshold:
+        reason = f"confidence {scores.confidence:.3f} >= {routing.threshold:.3f} ({similar})"
+        return scored(PathName.SLM, Gate.CONFIDENCE, reason, fallbacks=(PathName.LLM,))
+    reason = f"confidence {scores.confidence:.3f} < {routing.threshold:.3f} ({similar})"
+    # Being near to a remote example is to be known, not to be fit for the SLM.
+    fit = scores.local_scope >= routing.scope_threshold
+    if fit:
+        return scored(PathName.LLM, Gate.CONFIDENCE, reason, fallbacks=(PathName.SLM,), fitness=Fitness.FIT)
+    return scored(PathName.LLM, Gate.CONFIDENCE, reason, fitness=Fitness.UNKNOWN)
+
+
+def _settle(decision: RouteDecision, health: PathHealth) -> RouteDecision:
+    """Move a decision off a path that is down or full where it may move, and drop fallbacks that are down."""
+    if decision.path is None:
+        return decision
+    fallbacks = tuple(path for path in decision.fallbacks if _is_up(path, health))
+    if not _is_up(decision.path, health):
+        detail = health.slm_detail if decision.path is PathName.SLM else health.llm_detail
+        reason = f"{decision.path} {detail}; meant for it by {decision.gate}: {decision.reason}"
+        if fallbacks:
+            return replace(
+                decision, path=fallbacks[0], gate=Gate.HEALTH, reason=reason, fallbacks=fallbacks[1:]
+            )
+        if health.slm_restarting if decision.path is PathName.SLM else health.llm_restarting:
+            return replace(decision, fallbacks=())
+        message = f"the {decision.path} path is unavailable ({detail}) and this request may not go elsewhere"
+        unavailable = Rejection(503, ErrorCode.PATH_UNAVAILABLE, message)
+        return replace(
+            decision, path=None, gate=Gate.HEALTH, reason=reason, fallbacks=(), rejection=unavailable
+        )
+    if decision.path is PathName.SLM and fallbacks and (health.slm_failing or health.slm_full):
+        word, gate = ("failing", Gate.HEALTH) if health.slm_failing else ("full", Gate.OVERFLOW)
+        reason = f"slm {word}; meant for it by {decision.gate}: {decision.reason}"
+        return replace(decision, path=fallbacks[0], gate=gate, reason=reason, fallbacks=fallbacks[1:])
+    return replace(decision, fallbacks=fallbacks)
+
+
+def _is_up(path: PathName, health: PathHealth) -> bool:
+    return health.slm_up if path is PathName.SLM else health.llm_up

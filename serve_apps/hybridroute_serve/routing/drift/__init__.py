@@ -1,0 +1,1 @@
+"""Watches whether traffic still looks like what the artifact was made on."""

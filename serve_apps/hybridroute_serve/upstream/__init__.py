@@ -1,0 +1,1 @@
+"""Paid and local attempts: the HTTP client, the relay of one attempt, the llm-proxy."""

@@ -1,0 +1,204 @@
+"""What one llm-proxy replica knows of its upstreams and of its retry budget, across requests.
+
+A breaker and latencies per upstream, the bucket that extra attempts are paid from, and the back-off between them.
+It plans, admits and learns; it sends nothing and holds nothing of any one request (`pursuit.RequestPursuit`).
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from hybridroute_api.serving import LlmPolicy, Upstream
+from hybridroute_api.vocabulary import Outcome
+from hybridroute_serve.retries.attempts import (
+    AttemptKind,
+    AttemptLedger,
+    NextAttempt,
+    Stop,
+    StopReason,
+    UpstreamView,
+    plan_next_attempt,
+    rule_for,
+)
+from hybridroute_serve.retries.backoff import Backoff
+from hybridroute_serve.retries.breaker import Admission, Breaker, Permit, Verdict
+from hybridroute_serve.retries.bucket import RetryBucket
+from hybridroute_serve.retries.hedging import HedgeTerms, LatencyWindow, plan_hedge
+from hybridroute_serve.upstream.books import AttemptEnd
+
+__all__ = ["GuardedUpstream", "UpstreamGuard", "Upstreams"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GuardedUpstream:
+    """One upstream, and what this replica has seen of it."""
+
+    config: Upstream
+    breaker: Breaker = field(default_factory=Breaker)
+    latencies: LatencyWindow = field(default_factory=LatencyWindow)
+    """Of unary answers."""
+
+    def is_same_place(self, config: Upstream) -> bool:
+        """Say whether what was seen holds for this configuration as well."""
+        return (self.config.name, self.config.base_url) == (config.name, config.base_url)
+
+
+@dataclass(frozen=True, slots=True)
+class Upstreams:
+    """The upstreams of one policy, in order of preference. A request keeps those that it began with."""
+
+    policy: LlmPolicy
+    guarded: tuple[GuardedUpstream, ...]
+
+    def find(self, name: str) -> GuardedUpstream:
+        """Return one by its name."""
+        return next(one for one in self.guarded if one.config.name == name)
+
+    def views(self, now: float, given_up: Collection[str] = ()) -> list[UpstreamView]:
+        """Return them as a plan sees them; those that the request has given up on take nothing."""
+        return [
+            UpstreamView(
+                one.config.name,
+                Admission.REFUSE if one.config.name in given_up else one.breaker.offer(now),
+            )
+            for one in self.guarded
+        ]
+
+    def has_alternative(self, to: GuardedUpstream, now: float) -> bool:
+        """Say whether first attempts have another upstream to go to."""
+        return any(one.breaker.offer(now) is Admission.PASS for one in self.guarded if one is not to)
+
+    def reopens_in(self, now: float) -> float:
+        """Seconds until one of them may take a first attempt."""
+        return min(one.breaker.reopens_in(now) for one in self.guarded)
+
+
+class UpstreamGuard:
+    """One a replica. `monotonic_clock` is that of the bucket's share."""
+
+    def __init__(self, *, monotonic_clock: Callable[[], float], random: Callable[[], float]) -> None:
+        self.clock = monotonic_clock
+        self.bucket = RetryBucket(ratio=0.0, now=monotonic_clock())
+        self._backoff = Backoff(random)
+        self._upstreams: Upstreams | None = None
+        self._refusals = 0
+        self._hedges = 0
+
+    def follow(self, policy: LlmPolicy) -> Upstreams:
+        """Return the policy's upstreams with what is known of them; it is the policy in force from now on."""
+        known = self._upstreams
+        if known is not None and known.policy is policy:
+            return known
+        seen = known.guarded if known is not None else ()
+        guarded = []
+        for config in policy.upstreams:
+            same = next((one for one in seen if one.is_same_place(config)), None)
+            guarded.append(
+                GuardedUpstream(config, same.breaker, same.latencies) if same else GuardedUpstream(config)
+            )
+        self.bucket.change_ratio(policy.retries.ratio)
+        self._upstreams = Upstreams(policy, tuple(guarded))
+        return self._upstreams
+
+    def plan(
+        self, ledger: AttemptLedger, upstreams: Upstreams, given_up: Collection[str]
+    ) -> NextAttempt | Stop:
+        """Say what comes next for a request. A stop for want of a token is counted."""
+        now = self.clock()
+        plan = plan_next_attempt(
+            ledger,
+            upstreams.views(now, given_up),
+            tokens=self.bucket.tokens(now),
+            backoff=self._backoff,
+            now=now,
+        )
+        if isinstance(plan, Stop) and plan.reason is StopReason.RETRY_BUDGET_EXHAUSTED:
+            self._refusals += 1
+        return plan
+
+    def plan_hedge(
+        self,
+        ledger: AttemptLedger,
+        upstreams: Upstreams,
+        given_up: Collection[str],
+        *,
+        under_way: GuardedUpstream,
+        streamed: bool,
+        hedged: bool,
+    ) -> NextAttempt | None:
+        """Say what to send beside an attempt that has just been sent, should it be slow."""
+        terms = HedgeTerms(enabled=upstreams.policy.retries.hedging)
+        if not terms.enabled:
+            return None
+        now = self.clock()
+        return plan_hedge(
+            ledger,
+            upstreams.views(now, given_up),
+            under_way=under_way.config.name,
+            streamed=streamed,
+            hedged=hedged,
+            seen=under_way.latencies,
+            terms=terms,
+            tokens=self.bucket.tokens(now),
+            elapsed_seconds=0.0,
+            now=now,
+        )
+
+    def admit(self, plan: NextAttempt, to: GuardedUpstream) -> Permit | None:
+        """Take the plan's token and let it through; None when either is gone by now: plan again."""
+        now = self.clock()
+        first = plan.kind is AttemptKind.FIRST
+        offer = to.breaker.offer(now)
+        if offer is Admission.REFUSE or (offer is Admission.PROBE and not first):
+            return None
+        if plan.weight > 0 and not self.bucket.try_withdraw(plan.weight, now):
+            return None
+        self._hedges += plan.kind is AttemptKind.HEDGE
+        return to.breaker.admit(now, first=first)
+
+    def record(
+        self,
+        to: GuardedUpstream,
+        permit: Permit,
+        end: AttemptEnd,
+        upstreams: Upstreams,
+        *,
+        patience_ended: bool,
+    ) -> None:
+        """Learn from an attempt's end. `patience_ended`: the caller's deadline cut it short."""
+        now = self.clock()
+        report = end.report
+        rule = rule_for(report.outcome, request_sent=end.request_sent)
+        blameless = end.client_blocked or patience_ended
+        to.breaker.record(
+            permit,
+            Verdict.NEUTRAL if blameless and rule.verdict is Verdict.FAILURE else rule.verdict,
+            now,
+            alternative=upstreams.has_alternative(to, now),
+            tokens=self.bucket.tokens(now),
+            weight=rule.weight,
+            retry_after_seconds=(end.failure.retry_after_seconds if end.failure else None) or 0.0,
+        )
+        if rule.deposits:
+            self.bucket.deposit_success(now)
+        if report.outcome is Outcome.OK and not report.streamed:
+            to.latencies.add(report.total_seconds)
+
+    def give_back(self, to: GuardedUpstream, permit: Permit) -> None:
+        """Bring back the permit of an attempt that was not sent after all."""
+        to.breaker.record(permit, Verdict.NEUTRAL, self.clock(), alternative=False, tokens=0.0)
+
+    def facts(self) -> dict[str, str]:
+        """Return what a heartbeat says: each breaker's state, and the retry budget's counters."""
+        now = self.clock()
+        counters = self.bucket.counters()
+        facts = {
+            "retry_tokens": f"{self.bucket.tokens(now):.3f}",
+            "retry_refusals": str(self._refusals),
+            "retry_extra_attempts": str(counters.withdrawals),
+            "retry_deposits": str(counters.deposits),
+            "hedges": str(self._hedges),
+        }
+        for one in self._upstreams.guarded if self._upstreams is not None else ():
+            facts[f"upstream.{one.config.name}"] = one.breaker.state(now)
+            facts[f"breaker_opened.{one.config.name}"] = str(one.breaker.opened)
+        return facts

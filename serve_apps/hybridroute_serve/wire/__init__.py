@@ -1,0 +1,1 @@
+"""OpenAI shapes: what is read, edited and answered."""

@@ -1,0 +1,123 @@
+"""Which headers travel on, in each of the four directions. Pure.
+
+Towards a provider and back from it, lists say what may pass: everything else stays here, so a client's key or
+cookie never reaches a provider, and a provider's cookies never reach a client. Between router and path, lists
+say what may not pass. Serve does not strip hop-by-hop headers and obeys two headers that steer it, so the
+router strips both.
+"""
+
+import hmac
+from collections.abc import Iterable
+
+from hybridroute_api.vocabulary import Header, InternalHeader
+
+__all__ = [
+    "headers_for_client",
+    "headers_for_path",
+    "headers_for_provider",
+    "headers_from_provider",
+    "is_internal_token",
+]
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+
+SERVE_STEERING = frozenset({b"x-request-disconnect-disabled", b"x-request-timeout-seconds"})
+"""Headers with which a client could switch off cancellation or set Serve's own deadline."""
+
+_OWN_PREFIX = b"x-hybridroute-"
+
+_NOT_FOR_PATH = (
+    HOP_BY_HOP
+    | SERVE_STEERING
+    | {
+        b"authorization",
+        b"content-length",
+        b"cookie",
+        b"expect",
+        b"host",
+    }
+)
+
+_FOR_PROVIDER = frozenset(
+    {b"accept", b"content-type", b"idempotency-key", b"openai-beta", b"traceparent", b"tracestate"}
+)
+
+_FROM_PROVIDER = frozenset({b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry"})
+_FROM_PROVIDER_PREFIXES = (b"openai-", b"x-ratelimit-")
+
+_NOT_FOR_CLIENT = HOP_BY_HOP | {
+    b"date",
+    b"server",
+    b"set-cookie",
+    b"x-request-id",  # Serve adds one at each hop
+    InternalHeader.FAILURE.encode(),
+    InternalHeader.COST_NANO_USD.encode(),
+    InternalHeader.TOKEN.encode(),
+}
+
+
+def headers_for_path(client_headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """Return what of a client's headers goes to a path application; the router adds internal ones."""
+    headers = [(name.lower(), value) for name, value in client_headers]
+    dropped = _NOT_FOR_PATH | _named_in_connection(headers)
+    return [
+        (name, value) for name, value in headers if name not in dropped and not name.startswith(_OWN_PREFIX)
+    ]
+
+
+def headers_for_provider(path_headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """Return what of a request's headers goes to a provider; credentials and extra headers come on top."""
+    headers = [(name.lower(), value) for name, value in path_headers]
+    dropped = _named_in_connection(headers)
+    return [(name, value) for name, value in headers if name in _FOR_PROVIDER and name not in dropped]
+
+
+def headers_from_provider(provider_headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """Return what of a provider's headers comes back; its request id gets a name of its own."""
+    headers = [(name.lower(), value) for name, value in provider_headers]
+    dropped = _named_in_connection(headers)
+    kept: list[tuple[bytes, bytes]] = []
+    for name, value in headers:
+        if name in dropped:
+            continue
+        if name in _FROM_PROVIDER or name.startswith(_FROM_PROVIDER_PREFIXES):
+            kept.append((name, value))
+        elif name == b"x-request-id":
+            kept.append((Header.UPSTREAM_REQUEST_ID.encode(), value))
+    return kept
+
+
+def headers_for_client(path_headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """Return what of a path's answer the router hands to the client."""
+    headers = [(name.lower(), value) for name, value in path_headers]
+    dropped = _NOT_FOR_CLIENT | _named_in_connection(headers)
+    return [(name, value) for name, value in headers if name not in dropped]
+
+
+def is_internal_token(presented: str | None, expected: str) -> bool:
+    """Compare in constant time. An empty expected token admits nobody."""
+    if presented is None or not expected:
+        return False
+    return hmac.compare_digest(presented.encode(), expected.encode())
+
+
+def _named_in_connection(headers: list[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    names: set[bytes] = set()
+    for name, value in headers:
+        if name == b"connection":
+            names.update(token.strip().lower() for token in value.split(b","))
+    return frozenset(names)

@@ -1,0 +1,126 @@
+"""Objects for each rule between fields: one that breaks it, and a neighbour that keeps it.
+
+Read by the tests of the models and by those of a real API server.
+"""
+
+from typing import Any
+
+__all__ = ["RULE_CASES", "routing", "second", "slm", "upstream"]
+
+SLM, PRIMARY = "slm", "primary"
+
+
+def slm(**fields: Any) -> dict[str, Any]:
+    return {"spec": {"slm": fields}}
+
+
+def upstream(**fields: Any) -> dict[str, Any]:
+    return {"spec": {"llm": {"upstreams": [fields]}}}
+
+
+def budget(**fields: Any) -> dict[str, Any]:
+    return {"spec": {"budget": {"limitUSD": "50", **fields}}}
+
+
+def second(**fields: Any) -> dict[str, Any]:
+    prices = {"inputPerMillionTokensUSD": "1", "outputPerMillionTokensUSD": "1"}
+    other = {"name": "second", "baseURL": "http://localhost:1/v1", "model": "m", "pricing": prices} | fields
+    return {"spec": {"llm": {"upstreams": [{}, other]}}}
+
+
+def routing(**fields: Any) -> dict[str, Any]:
+    return {"spec": {"routing": fields}}
+
+
+RULE_CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    # rule, an object that breaks it, an object next to it that does not
+    ("scaling-bounds", slm(scaling={"minReplicas": 2}), slm(scaling={"minReplicas": 2, "maxReplicas": 2})),
+    ("scaling-bounds", routing(scaling={"minReplicas": 2}), routing(scaling={"maxReplicas": 2})),
+    (
+        "scaling-bounds",
+        {"spec": {"llm": {"scaling": {"minReplicas": 3, "maxReplicas": 2}}}},
+        {"spec": {"llm": {"scaling": {"minReplicas": 3, "maxReplicas": 3}}}},
+    ),
+    ("model-scheme", slm(model={"uri": "hf://org/model"}), slm(model={"uri": "bundled:smollm2-135m"})),
+    ("model-scheme", slm(model={"uri": "bundled:other"}), slm(model={"uri": "/models/other.gguf"})),
+    ("model-file", slm(model={"uri": "model.bin"}), slm(model={"uri": "./model.gguf"})),
+    (
+        "gpu-price",
+        slm(resources={"gpus": 1}),
+        slm(resources={"gpus": 1}, pricing={"gpuHourUSD": "0"}),
+    ),
+    ("slm-timeouts", slm(timeouts={"firstByte": "3m"}), slm(timeouts={"firstByte": "2m"})),
+    ("budget-window", budget(window="tomorrow"), budget(window="24h")),
+    ("budget-window", budget(window="1w"), budget(window="month@Europe/Berlin")),
+    ("upstream-names", second(name=PRIMARY), second(name="second")),
+    ("upstream-name-reserved", upstream(name=SLM), upstream(name="slm2")),
+    ("base-url", upstream(baseURL="provider/v1"), upstream(baseURL="http://[::1]:8000/v1")),
+    ("base-url", upstream(baseURL="ftp://provider/v1"), upstream(baseURL="HTTPS://provider/v1/")),
+    ("base-url", upstream(baseURL="https:///v1"), upstream(baseURL="https://provider")),
+    ("base-url", upstream(baseURL="https://a b/v1"), upstream(baseURL="https://a/v1")),
+    ("base-url", upstream(baseURL="https://a:99999/v1"), upstream(baseURL="https://a:9999/v1")),
+    ("base-url-bare", upstream(baseURL="https://u:p@a/v1"), upstream(baseURL="https://a/@v1")),
+    ("base-url-bare", upstream(baseURL="https://a/v1?x=1"), upstream(baseURL="https://a/v1")),
+    ("base-url-bare", upstream(baseURL="https://a/v1#x"), upstream(baseURL="https://a/v1")),
+    (
+        "base-url-operation",
+        upstream(baseURL="https://a/v1/chat/completions/"),
+        upstream(baseURL="https://a/v1/chat"),
+    ),
+    ("credential-source", upstream(credentials={}), upstream(credentials={"env": "KEY"})),
+    (
+        "credential-source",
+        upstream(credentials={"env": "KEY", "file": "k"}),
+        upstream(credentials={"file": "k"}),
+    ),
+    (
+        "credential-source",
+        upstream(credentials={"key": "k"}),
+        upstream(credentials={"env": "KEY", "secretName": "provider", "key": "k"}),
+    ),
+    ("header-name", upstream(headers={"X Team": "a"}), upstream(headers={"X-Team": "a"})),
+    ("header-name", upstream(headers={"X-Te\u00e4m": "a"}), upstream(headers={"x_team.1": "a"})),
+    ("header-reserved", upstream(headers={"AUTHORIZATION": "a"}), upstream(headers={"X-Authorization": "a"})),
+    ("header-reserved", upstream(headers={"transfer-encoding": "a"}), upstream(headers={"te2": "a"})),
+    ("header-reserved", upstream(headers={"X-HybridRoute-Gate": "a"}), upstream(headers={"X-Hybrid": "a"})),
+    ("header-value", upstream(headers={"x": "a\r\nHost: b"}), upstream(headers={"x": "a b"})),
+    ("header-value", upstream(headers={"x": " a"}), upstream(headers={"x": "a"})),
+    ("header-value", upstream(headers={"x": ""}), upstream(headers={"x": "-"})),
+    (
+        "header-names-unique",
+        upstream(headers={"x-a": "1", "X-A": "1"}),
+        upstream(headers={"x-a": "1", "x-b": "1"}),
+    ),
+    (
+        "cached-price",
+        upstream(pricing={"cachedInputPerMillionTokensUSD": "2.500000001"}),
+        upstream(pricing={"cachedInputPerMillionTokensUSD": "2.50"}),
+    ),
+    ("upstream-timeouts", upstream(timeouts={"total": "19s"}), upstream(timeouts={"total": "20s"})),
+    (
+        "upstream-timeouts",
+        upstream(timeouts={"connect": "10s", "firstByte": "1s", "total": "9s"}),
+        upstream(timeouts={"connect": "9s", "firstByte": "1s", "total": "9s"}),
+    ),
+    (
+        "examples-remote-alone",
+        routing(examples={"remote": ["poem"]}),
+        routing(examples={"remote": ["poem"], "local": ["balance"]}),
+    ),
+    (
+        "examples-distinct",
+        routing(examples={"local": ["My Balance"], "remote": ["x", "my  balance "]}),
+        routing(examples={"local": ["My Balance"], "remote": ["x", "my balances"]}),
+    ),
+    ("example-blank", routing(examples={"local": [" \t"]}), routing(examples={"local": ["."]})),
+    (
+        "gates-without-examples",
+        routing(outOfScope="Reject"),
+        routing(outOfScope="Reject", examples={"local": ["balance"]}),
+    ),
+    (
+        "gates-without-examples",
+        routing(scope={"threshold": "0.2"}),
+        routing(scope={"threshold": "0.3"}, confidence={"threshold": "0.50"}, outOfScope="Escalate"),
+    ),
+]

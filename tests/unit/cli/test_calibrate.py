@@ -1,0 +1,157 @@
+"""`hybridroute calibrate`, `certify` and `evaluate` as programs are called: files in, files and exit codes out."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from hybridroute_cli.commands.calibrate import calibrate, certify
+from hybridroute_cli.commands.evaluate import evaluate
+from support.lab_rows import labelled_texts, outcomes, strange_texts
+from support.one_thread import one_thread
+
+__all__ = ["one_thread"]
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    app = typer.Typer()
+    app.command()(calibrate)
+    app.command()(certify)
+    app.add_typer(evaluate)
+    return app
+
+
+def run(app: typer.Typer, *arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def write(path: Path, header: list[str], *columns: object) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(zip(*columns, strict=True))  # type: ignore[call-overload]
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rows = outcomes(300)
+    return write(
+        tmp_path / "data.csv",
+        ["prompt", "small", "large", "topic"],
+        rows.prompts,
+        rows.weak,
+        rows.strong,
+        rows.labels,
+    )
+
+
+OUTCOMES = ("--weak-column", "small", "--strong-column", "large")
+
+
+def test_calibrate_writes_an_artifact_and_says_what_it_promises(
+    app: typer.Typer, data: Path, tmp_path: Path
+) -> None:
+    made = tmp_path / "policy.hra"
+    result = run(
+        app,
+        "calibrate",
+        "--data",
+        data,
+        "-o",
+        made,
+        *OUTCOMES,
+        "--label-column",
+        "topic",
+        "--model",
+        "slm=abc",
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "150 rows learned from, 150 certified with" in result.stdout
+    assert "maxRisk" in result.stdout
+    header = json.loads(made.read_bytes().partition(b"\n")[0])
+    assert header["models"] == {"slm": "abc"}
+    assert header["labels"] == ["billing", "cooking", "devices", "travel"]
+    assert header["drift"]["limits"].keys() == {"scope", "confidence_low", "confidence_high", "clusters"}
+
+    fresh = outcomes(200, seed=4)
+    more = write(tmp_path / "more.csv", ["prompt", "small", "large"], fresh.prompts, fresh.weak, fresh.strong)
+    again = run(app, "certify", made, "--labels", more, *OUTCOMES, "-o", made, "--json")
+    assert again.exit_code == 0, again.stderr
+    renewed = json.loads(again.stdout)
+    assert renewed["promise"]["rows"] == 200
+    assert renewed["models"] == {"slm": "abc"}
+    assert renewed["sha256"] != header["sha256"]
+
+
+def test_a_label_column_alone_makes_a_scope_gate(app: typer.Typer, data: Path, tmp_path: Path) -> None:
+    made = tmp_path / "gate.hra"
+    result = run(app, "calibrate", "--data", data, "-o", made, "--label-column", "topic")
+    assert result.exit_code == 0, result.stderr
+    assert "no promise: in-domain labels alone carry no promise" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--weak-column", "small"], "belong together"),
+        ([], "give --weak-column and --strong-column for a promise"),
+        ([*OUTCOMES[:2], "--strong-column", "huge"], "no column 'huge'"),
+        ([*OUTCOMES, "--model", "slm"], "--model takes NAME=DIGEST, not 'slm'"),
+        ([*OUTCOMES[:2], "--strong-column", "small"], "differ by the same amount in every row"),
+    ],
+)
+def test_mistakes_are_one_line_and_write_nothing(
+    app: typer.Typer, data: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    made = tmp_path / "policy.hra"
+    result = run(app, "calibrate", "--data", data, "-o", made, *arguments)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not made.exists()
+
+
+def test_certify_refuses_what_is_no_artifact(app: typer.Typer, data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.hra"
+    other.write_text("{}")
+    result = run(app, "certify", other, "--labels", data, *OUTCOMES, "-o", tmp_path / "new.hra")
+    assert result.exit_code == 1
+    assert "not a routing artifact" in result.stderr
+    missing = run(app, "certify", tmp_path / "none", "--labels", data, *OUTCOMES, "-o", tmp_path / "new.hra")
+    assert "No such file" in missing.stderr
+
+
+def test_evaluate_routing_prints_json_and_draws(app: typer.Typer, data: Path, tmp_path: Path) -> None:
+    arguments = ("evaluate", "routing", "--data", data, *OUTCOMES, "--labels", 150, "--seeds", 1)
+    result = run(app, *arguments, "--json", "--plots", tmp_path / "plots")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report["apgr"]["mean"] > 0.5
+    assert (tmp_path / "plots" / "cost_quality.png").is_file()
+    plain = run(app, *arguments)
+    assert "apgr: " in plain.stdout
+    assert "guarantee: alpha 0.02" in plain.stdout
+
+
+def test_evaluate_scope_and_drift(app: typer.Typer, tmp_path: Path) -> None:
+    train, known, strange = labelled_texts(1_200), labelled_texts(100, 1), strange_texts(60)
+    files = [
+        write(tmp_path / f"{name}.csv", ["text", "label"], rows.texts, rows.labels)
+        for name, rows in (("train", train), ("in", known), ("out", strange))
+    ]
+    scope = run(app, "evaluate", "scope", "--train", files[0], "--in", files[1], "--out", files[2], "--json")
+    assert scope.exit_code == 0, scope.stderr
+    assert json.loads(scope.stdout)["auroc"] > 0.95
+    drift = ("evaluate", "drift", "--base", files[0], "--shift", files[2], "--requests", 20_000)
+    result = run(app, *drift, "--rates", "0,0.5", "--session-length", "6", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert [row["rate"] for row in json.loads(result.stdout)["rows"]] == [0.0, 0.5]
+    wrong = run(app, *drift, "--rates", "a few")
+    assert wrong.exit_code == 1
+    assert "numbers separated by commas" in wrong.stderr
+    assert "lie between 0 and 1" in run(app, *drift, "--rates", "2").stderr

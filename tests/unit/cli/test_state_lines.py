@@ -1,0 +1,63 @@
+"""What a person reads of the keeper's state."""
+
+from typing import Any
+
+from hybridroute_cli.state_lines import describe_budgets, describe_problems, describe_upstreams
+
+BUDGET = {
+    "limit_usd": "50.000000000",
+    "spent_usd": "3.200000000",
+    "reserved_usd": "0.400000000",
+    "resets_at": 1764000000.0,
+    "past_unknown": False,
+}
+
+
+def replicas(app: str, *facts: dict[str, str]) -> dict[str, Any]:
+    return {"replicas": {app: [{"alive": True, "facts": each} for each in facts]}}
+
+
+def test_budgets_of_the_route_and_of_clients():
+    state = {"budget": BUDGET, "client_budgets": {"bot": BUDGET | {"resets_at": None, "limit_usd": "2.5"}}}
+
+    assert describe_budgets(state) == [
+        "budget USD 50: 3.2 spent, 0.4 reserved, resets 2025-11-24 16:00:00 UTC",
+        "budget of client bot USD 2.5: 3.2 spent, 0.4 reserved",
+    ]
+
+
+def test_a_lost_past_is_said():
+    assert describe_budgets({"budget": BUDGET | {"past_unknown": True}})[0].endswith(
+        "; what was spent before is not known, so it counts as all"
+    )
+
+
+def test_nothing_is_said_of_what_is_not_there():
+    assert describe_budgets({"budget": None, "client_budgets": {}}) == []
+    assert describe_budgets({}) == []
+    assert describe_upstreams({}) == []
+    assert describe_problems({}) == []
+
+
+def test_breakers_are_counted_over_the_replicas_that_are_alive():
+    state = replicas(
+        "llm-proxy",
+        {"upstream.primary": "open", "breaker_opened.primary": "2", "upstream.second": "closed"},
+        {"upstream.primary": "closed", "breaker_opened.primary": "1", "upstream.second": "closed"},
+    )
+    state["replicas"]["llm-proxy"].append({"alive": False, "facts": {"upstream.primary": "half_open"}})
+
+    assert describe_upstreams(state) == [
+        "upstream primary: closed 1, open 1; opened 3 times",
+        "upstream second: closed 2",
+    ]
+
+
+def test_problems_are_said_once():
+    problem = {"clients_problem": "/clients.yaml: line 3: is not valid YAML"}
+    state = replicas("router", problem, problem, {}) | {"live": {"error": "no such file"}}
+
+    assert describe_problems(state) == [
+        "the live policy is not in force, the last good one is: no such file",
+        "the clients file is not in force, the last good one is: /clients.yaml: line 3: is not valid YAML",
+    ]

@@ -1,0 +1,132 @@
+"""What a person reads of a request, word for word."""
+
+from dataclasses import replace
+
+from hybridroute_api.records import AttemptReport, DecisionRecord, TokenUsage
+from hybridroute_api.vocabulary import ErrorCode, Gate, Outcome, PathName, UsageSource
+from hybridroute_serve.keeper.explain import explain_record
+from support.reports import a_record, an_attempt
+
+
+def _slm(**changes: object) -> AttemptReport:
+    slm = an_attempt("r1", path=PathName.SLM, upstream="slm", model="smollm2-135m", cost_nano_usd=5556)
+    return replace(slm, **changes)  # type: ignore[arg-type]
+
+
+def _line(record: DecisionRecord, *attempts: AttemptReport) -> str:
+    return explain_record(record, attempts)
+
+
+def test_kept_on_the_slm() -> None:
+    record = a_record("r1", reason="confidence 0.910 >= 0.800 (local 0.910, remote 0.090)")
+    assert _line(record, _slm()) == (
+        "path slm, gate confidence: confidence 0.910 >= 0.800 (local 0.910, remote 0.090); "
+        'scope 0.700, threshold 0.300; nearest example "how do I block my card"; '
+        "slm smollm2-135m ok: 40+10 tokens; cost $0.000005556; 0.250 s, first byte 0.250 s; ok (200)"
+    )
+
+
+def test_out_of_scope() -> None:
+    record = a_record(
+        "r1", path=PathName.LLM, gate=Gate.SCOPE, reason="scope 0.120 < 0.300", scope_score=0.12
+    )
+    assert _line(record, an_attempt("r1")) == (
+        "path llm, gate scope: scope 0.120 < 0.300; confidence 0.910, threshold 0.800; "
+        'nearest example "how do I block my card"; '
+        "llm/primary big ok: 40+10 tokens; cost $0.000200000; 0.250 s, first byte 0.250 s; ok (200)"
+    )
+
+
+def test_degraded_by_the_budget_for_a_client() -> None:
+    reason = (
+        "llm unaffordable: The dollar budget of this service does not bear the request, route USD 50 per 24h, "
+        "resets at 2025-11-24T16:00:00Z; onExhausted Degrade; meant for it by confidence: confidence 0.200 < 0.800"
+    )
+    record = a_record("r1", gate=Gate.BUDGET, reason=reason, nearest=None, scope_score=None, client="bot")
+    assert _line(record, _slm()) == (
+        f"path slm, gate budget: {reason}; client bot; "
+        "slm smollm2-135m ok: 40+10 tokens; cost $0.000005556; 0.250 s, first byte 0.250 s; ok (200)"
+    )
+
+
+def test_refused_for_want_of_a_key() -> None:
+    record = a_record(
+        "r1",
+        path=None,
+        gate=None,
+        reason="",
+        confidence=None,
+        scope_score=None,
+        nearest=None,
+        status=401,
+        outcome=Outcome.REJECTED,
+        first_byte_seconds=None,
+        error_code=ErrorCode.API_KEY_INVALID,
+    )
+    assert _line(record) == (
+        "answered by the router: refused before a decision; cost $0.000000000; 0.250 s; rejected (401), invalid_api_key"
+    )
+
+
+def test_forced_and_cancelled_before_a_byte() -> None:
+    record = a_record(
+        "r1",
+        gate=Gate.FORCED,
+        reason="model slm",
+        confidence=None,
+        threshold=None,
+        scope_score=None,
+        scope_threshold=None,
+        nearest=None,
+        outcome=Outcome.CANCELLED,
+        status=499,
+        first_byte_seconds=None,
+    )
+    estimated = TokenUsage(prompt_tokens=40, completion_tokens=3, source=UsageSource.ESTIMATED)
+    assert _line(record, _slm(outcome=Outcome.CANCELLED, usage=estimated)) == (
+        "path slm, gate forced: model slm; slm smollm2-135m cancelled: 40+3 tokens estimated; "
+        "cost $0.000005556; 0.250 s; cancelled (499)"
+    )
+
+
+def test_failed_over_names_both_attempts_in_their_order() -> None:
+    record = a_record(
+        "r1",
+        path=PathName.LLM,
+        gate=Gate.HEALTH,
+        reason="slm failed: timeout; meant for it by confidence: confidence 0.910 >= 0.800; scope 0.700",
+        failed_over_from=PathName.SLM,
+        nearest="x" * 200,
+    )
+    failed = _slm(outcome=Outcome.TIMEOUT, usage=TokenUsage(), started_at=1.0)
+    assert _line(record, an_attempt("r1", started_at=2.0), failed) == (
+        "path llm, gate health: slm failed: timeout; meant for it by confidence: confidence 0.910 >= 0.800; "
+        f'scope 0.700; nearest example "{"x" * 79}…"; failed over from slm; '
+        "slm smollm2-135m timeout: no tokens; llm/primary big ok: 40+10 tokens; "
+        "cost $0.000205556; 0.250 s, first byte 0.250 s; ok (200)"
+    )
+
+
+def test_refused_by_the_router() -> None:
+    record = a_record(
+        "r1",
+        path=None,
+        gate=None,
+        reason="",
+        confidence=None,
+        scope_score=None,
+        nearest=None,
+        status=400,
+        outcome=Outcome.CLIENT_ERROR,
+        error_code=ErrorCode.INVALID_JSON,
+        first_byte_seconds=0.001,
+        total_seconds=0.001,
+    )
+    assert _line(record) == (
+        "answered by the router: refused before a decision; cost $0.000000000; "
+        "0.001 s, first byte 0.001 s; client_error (400), invalid_json"
+    )
+
+
+def test_an_examples_newlines_do_not_break_the_line() -> None:
+    assert "\n" not in _line(a_record("r1", nearest="two\nlines"), _slm())

@@ -1,0 +1,136 @@
+"""What a Prometheus server scrapes equals the records."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
+from prometheus_client.parser import text_string_to_metric_families
+
+from hybridroute_api.records import Batch, ReplicaHeartbeat
+from hybridroute_api.vocabulary import Gate, Outcome, PathName
+from hybridroute_serve.keeper.documents import gauge_state
+from hybridroute_serve.keeper.metric_table import METRICS, MetricKind
+from hybridroute_serve.keeper.metrics import expose_metrics
+from hybridroute_serve.keeper.metrics_page import render_metrics_page
+from hybridroute_serve.keeper.reads import Reads
+from hybridroute_serve.keeper.store import Store
+from support.policies import a_policy
+from support.reports import a_record, an_attempt
+
+_POLICY = a_policy()
+_RECORDS = [
+    a_record("r1", total_seconds=0.004, first_byte_seconds=0.003),
+    a_record("r2", total_seconds=0.25, first_byte_seconds=0.1),
+    a_record("r3", path=PathName.LLM, gate=Gate.SCOPE, total_seconds=500.0, first_byte_seconds=None),
+    a_record("r4", path=None, gate=None, outcome=Outcome.CLIENT_ERROR),
+]
+_ATTEMPTS = [
+    an_attempt("r1", path=PathName.SLM, upstream="slm", model="small", busy_seconds=3.6, cost_nano_usd=0),
+    an_attempt("r2", path=PathName.SLM, upstream="slm", model="small", busy_seconds=7.2, cost_nano_usd=0),
+    an_attempt("r3", outcome=Outcome.TIMEOUT, cost_nano_usd=0),
+    an_attempt("r3", 2, upstream="second", gate=Gate.SCOPE, cost_nano_usd=123_456_789),
+]
+
+
+def _scrape(store: Store, reads: Reads, accept: str = "") -> str:
+    store.apply_batches(
+        [
+            Batch(records=_RECORDS, attempts=_ATTEMPTS),
+            Batch(records=_RECORDS[:2], heartbeats=[ReplicaHeartbeat("slm-1", "slm", 0.0, 46.8, 10.8)]),
+        ],
+        _POLICY,
+    )
+    gauges = gauge_state(
+        route="support",
+        epoch=store.epoch,
+        live=_POLICY,
+        live_error=None,
+        replicas=reads.read_replicas(),
+        now=100_001.0,
+    )
+    return expose_metrics(reads.read_totals(), gauges, accept)[0].decode()
+
+
+_Parse = Callable[[str], Iterator[Metric]]
+# Neither parser says what it yields.
+_parse = cast("_Parse", text_string_to_metric_families)
+_parse_openmetrics = cast("_Parse", openmetrics_families)
+
+
+def _families(text: str) -> dict[str, Metric]:
+    return {family.name: family for family in _parse(text)}
+
+
+def _samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in _families(text).values()
+        for sample in family.samples
+    }
+
+
+def _value(text: str, name: str, **labels: str) -> float:
+    return _samples(text)[name, tuple(sorted({"route": "support", **labels}.items()))]
+
+
+def test_counters_equal_the_records(store: Store, reads: Reads) -> None:
+    text = _scrape(store, reads)
+    counted = Counter((r.path or "none", r.gate or "none", str(r.outcome)) for r in _RECORDS)
+    for (path, gate, outcome), number in counted.items():
+        assert _value(text, "hybridroute_requests_total", path=path, gate=gate, outcome=outcome) == number
+    requests = [v for (name, _), v in _samples(text).items() if name == "hybridroute_requests_total"]
+    assert sum(requests) == len(_RECORDS)
+    timeouts = {"path": "llm", "upstream": "primary", "outcome": "timeout"}
+    assert _value(text, "hybridroute_attempts_total", **timeouts) == 1
+    cost = "hybridroute_cost_usd_total"
+    assert _value(text, cost, path="llm", model="big", gate="scope") == 0.123456789
+    hour_usd = _POLICY.slm.machine_hour_nano_usd / 1e9
+    small = {"path": "slm", "model": "small", "gate": "confidence"}
+    assert _value(text, cost, **small) == pytest.approx(0.003 * hour_usd, abs=1e-12)
+    assert _value(text, "hybridroute_slm_idle_usd_total") == pytest.approx(0.01 * hour_usd, abs=1e-12)
+    assert _value(text, "hybridroute_tokens_total", kind="prompt", **small) == 80
+    assert _value(text, "hybridroute_keeper_batches_total") == 2
+    assert _value(text, "hybridroute_keeper_duplicates_total", kind="request") == 2
+    assert _value(text, "hybridroute_replicas", app="slm") == 1
+    assert _value(text, "hybridroute_live_policy_info", version=_POLICY.version, mode="Hybrid") == 1
+
+
+def test_histograms_are_cumulative_and_count_the_records(store: Store, reads: Reads) -> None:
+    text = _scrape(store, reads)
+    labels = {"route": "support", "path": "slm", "gate": "confidence"}
+    assert _value(text, "hybridroute_request_seconds_bucket", le="0.005", **labels) == 1
+    assert _value(text, "hybridroute_request_seconds_bucket", le="0.1", **labels) == 1
+    assert _value(text, "hybridroute_request_seconds_bucket", le="0.25", **labels) == 2
+    assert _value(text, "hybridroute_request_seconds_bucket", le="+Inf", **labels) == 2
+    assert _value(text, "hybridroute_request_seconds_count", **labels) == 2
+    assert _value(text, "hybridroute_request_seconds_sum", **labels) == 0.254
+    slow = {"route": "support", "path": "llm", "gate": "scope"}
+    assert _value(text, "hybridroute_request_seconds_bucket", le="120.0", **slow) == 0
+    assert _value(text, "hybridroute_request_seconds_count", **slow) == 1
+    assert ("hybridroute_first_byte_seconds_count", tuple(sorted(slow.items()))) not in _samples(text)
+
+
+def test_every_metric_has_the_names_and_labels_of_the_table(store: Store, reads: Reads) -> None:
+    families = _families(_scrape(store, reads))
+    assert len(families) == len(METRICS)
+    for metric in METRICS:
+        family = families[
+            metric.name.removesuffix("_total") if metric.kind is MetricKind.COUNTER else metric.name
+        ]
+        assert (family.type, family.documentation) == (metric.kind, metric.help)
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} == set(metric.labels)
+
+
+def test_a_scraper_that_wants_openmetrics_gets_it(store: Store, reads: Reads) -> None:
+    text = _scrape(store, reads, accept="application/openmetrics-text; version=1.0.0")
+    assert len(list(_parse_openmetrics(text))) == len(METRICS)
+
+
+def test_the_page_of_metrics_is_the_table() -> None:
+    page = Path(__file__).parents[3] / "docs" / "metrics.md"
+    assert page.read_text() == render_metrics_page()

@@ -1,0 +1,75 @@
+"""What KubeRay, the kubelet and the keeper say, as the loop reads it."""
+
+from typing import Any
+
+import pytest
+
+from hybridroute_api.vocabulary import PathName
+from hybridroute_operator.observation import (
+    AppPhase,
+    AppState,
+    active_cluster,
+    parse_application_states,
+    parse_gateway_state,
+    parse_pod_state,
+)
+from hybridroute_serve.keeper.documents import show_state
+
+PHASES = [
+    ("RUNNING", AppPhase.RUNNING),
+    ("DEPLOYING", AppPhase.CHANGING),
+    ("NOT_STARTED", AppPhase.CHANGING),
+    ("DELETING", AppPhase.CHANGING),
+    ("DEPLOY_FAILED", AppPhase.FAILED),
+    ("UNHEALTHY", AppPhase.FAILED),
+    ("a word of tomorrow", AppPhase.CHANGING),
+]
+
+
+@pytest.mark.parametrize(("word", "phase"), PHASES, ids=[row[0] for row in PHASES])
+def test_application_states(word: str, phase: AppPhase) -> None:
+    active = {"applicationStatuses": {"slm": {"status": word, "message": " why "}}, "rayClusterName": "a-1"}
+    service = {"status": {"activeServiceStatus": active}}
+    assert parse_application_states(service) == {"slm": AppState(phase, "why")}
+    assert active_cluster(service) == "a-1"
+
+
+@pytest.mark.parametrize(
+    "service", [None, {}, {"status": None}, {"status": {"activeServiceStatus": {}}}], ids=repr
+)
+def test_no_word_is_no_state(service: dict[str, Any] | None) -> None:
+    assert parse_application_states(service) == {}
+    assert active_cluster(service) is None
+
+
+def pod(**status: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "p"}, "status": status}
+
+
+def test_pod_states() -> None:
+    ready = parse_pod_state(pod(conditions=[{"type": "Ready", "status": "True"}]))
+    assert (ready.ready, ready.unschedulable, ready.waiting) == (True, "", "")
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no GPU"}
+    assert parse_pod_state(pod(conditions=[condition])).unschedulable == "no GPU"
+    creating = [{"state": {"waiting": {"reason": "ContainerCreating"}}}]
+    assert parse_pod_state(pod(containerStatuses=creating)).waiting == ""
+    failing = [{"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "again"}}}]
+    assert parse_pod_state(pod(containerStatuses=failing)).waiting == "CrashLoopBackOff: again"
+    assert parse_pod_state({"metadata": {"name": "p"}}).ready is False
+
+
+def test_the_keepers_own_document_is_understood() -> None:
+    document = show_state(
+        route="support",
+        epoch=1,
+        superseded=None,
+        live=None,
+        live_error="bad",
+        replicas=(),
+        totals={},
+        now=0.0,
+    )
+    state = parse_gateway_state(document)
+    assert (state.mode, state.policy_version, state.policy_error) == (None, "", "bad")
+    assert state.requests == {PathName.SLM: 0, PathName.LLM: 0}
+    assert (state.slm_nano_usd, state.saved_usd) == (0, 0)

@@ -1,0 +1,284 @@
+"""The status: observation in, conditions with reasons and messages out. One row, one observation."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from hybridroute_api.v1alpha1 import HybridRoute, HybridRouteStatus
+from hybridroute_api.v1alpha1.conditions import ConditionReason
+from hybridroute_api.vocabulary import Mode, PathName
+from hybridroute_operator.observation import GatewayState, Observation, PodState
+from hybridroute_operator.plan import Obstacle, Plan
+from hybridroute_operator.status import (
+    decide_refused_status,
+    decide_status,
+    is_worth_writing,
+    turned_conditions,
+)
+from hybridroute_render.kubernetes.kinds import ObjectKey
+from hybridroute_render.kubernetes.names import Part
+from support.routes import merged, route_of
+from support.rule_cases import upstream
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+META = {"metadata": {"namespace": "shop", "uid": "u1", "generation": 3}}
+SECRET = upstream(credentials={"secretName": "provider"})
+GATEWAY, SLM = ObjectKey("RayService", "support-gateway"), ObjectKey("RayService", "support-slm")
+UP = {"router": "RUNNING", "llm-proxy": "RUNNING", "keeper": "RUNNING"}
+NO_GPU = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+
+
+def route(changes: dict[str, Any] | None = None) -> HybridRoute:
+    return route_of(merged(META, changes or {}))
+
+
+def service(applications: dict[str, str], message: str = "") -> dict[str, Any]:
+    states = {name: {"status": word, "message": message} for name, word in applications.items()}
+    return {"status": {"activeServiceStatus": {"applicationStatuses": states}}}
+
+
+def observed(up: dict[str, str], slm: dict[str, str], message: str = "", **facts: Any) -> Observation:
+    return Observation(children={GATEWAY: service(up, message), SLM: service(slm, message)}, **facts)
+
+
+def conditions(status: HybridRouteStatus) -> dict[str, tuple[str, str]]:
+    return {c.type.value: (c.status.value, c.reason) for c in status.conditions}
+
+
+def message(status: HybridRouteStatus, kind: str) -> str:
+    return next(c.message for c in status.conditions if c.type == kind)
+
+
+pending = PodState("support-slm-worker-x", ready=False, unschedulable=NO_GPU)
+no_image = PodState("support-slm-head-x", ready=False, waiting="ImagePullBackOff: Back-off pulling image")
+
+ROWS: list[tuple[str, dict[str, Any], Observation, tuple[str, ...]]] = [
+    # what, changes of the route, observation; then Ready, RouterReady, SLMReady, LLMReady, Degraded
+    (
+        "all up",
+        {},
+        observed(UP, {"slm": "RUNNING"}),
+        ("True Serving", "True ReplicasUp", "True ReplicasUp", "True ReplicasUp", "False Serving"),
+    ),
+    (
+        "nothing said yet",
+        {},
+        observed({}, {}),
+        (
+            "Unknown Starting",
+            "Unknown Starting",
+            "Unknown Starting",
+            "Unknown Starting",
+            "Unknown Starting",
+        ),
+    ),
+    (
+        "SLM on its way",
+        {},
+        observed(UP, {"slm": "DEPLOYING"}),
+        ("True LLMCarries", "True ReplicasUp", "Unknown Starting", "True ReplicasUp", "Unknown Starting"),
+    ),
+    (
+        "no GPU free",
+        {},
+        observed(UP, {}, pods={Part.SLM: (pending,)}),
+        ("True LLMCarries", "True ReplicasUp", "False Unschedulable", "True ReplicasUp", "True LLMCarries"),
+    ),
+    (
+        "no GPU free for a second replica",
+        {},
+        observed(UP, {"slm": "RUNNING"}, pods={Part.SLM: (pending,)}),
+        ("True Serving", "True ReplicasUp", "True ReplicasUp", "True ReplicasUp", "False Serving"),
+    ),
+    (
+        "SLM's image is missing",
+        {},
+        observed(UP, {}, pods={Part.SLM: (no_image,)}),
+        ("True LLMCarries", "True ReplicasUp", "False PodFailed", "True ReplicasUp", "True LLMCarries"),
+    ),
+    (
+        "SLM fails to deploy",
+        {},
+        observed(UP, {"slm": "DEPLOY_FAILED"}),
+        ("True LLMCarries", "True ReplicasUp", "False DeployFailed", "True ReplicasUp", "True LLMCarries"),
+    ),
+    (
+        "SLM is not needed",
+        {"spec": {"mode": "LLMOnly"}},
+        observed(UP, {"slm": "DEPLOY_FAILED"}),
+        ("True Serving", "True ReplicasUp", "False DeployFailed", "True ReplicasUp", "False Serving"),
+    ),
+    (
+        "Secret is missing",
+        SECRET,
+        observed(UP, {"slm": "RUNNING"}),
+        (
+            "True SLMCarries",
+            "True ReplicasUp",
+            "True ReplicasUp",
+            "False CredentialsMissing",
+            "True SLMCarries",
+        ),
+    ),
+    (
+        "Secret's key is missing",
+        SECRET,
+        observed(UP, {"slm": "RUNNING"}, secret_keys={"provider": frozenset({"token"})}),
+        (
+            "True SLMCarries",
+            "True ReplicasUp",
+            "True ReplicasUp",
+            "False CredentialsMissing",
+            "True SLMCarries",
+        ),
+    ),
+    (
+        "Secret is there",
+        SECRET,
+        observed(UP, {"slm": "RUNNING"}, secret_keys={"provider": frozenset({"apiKey"})}),
+        ("True Serving", "True ReplicasUp", "True ReplicasUp", "True ReplicasUp", "False Serving"),
+    ),
+    (
+        "router failed",
+        {},
+        observed(UP | {"router": "UNHEALTHY"}, {"slm": "RUNNING"}),
+        ("False RouterDown", "False DeployFailed", "True ReplicasUp", "True ReplicasUp", "True RouterDown"),
+    ),
+]
+KINDS = ("Ready", "RouterReady", "SLMReady", "LLMReady", "Degraded")
+
+
+@pytest.mark.parametrize(("changes", "facts", "expected"), [r[1:] for r in ROWS], ids=[r[0] for r in ROWS])
+def test_conditions(changes: dict[str, Any], facts: Observation, expected: tuple[str, ...]) -> None:
+    status = decide_status(route(changes), Plan(()), facts, None, NOW)
+    found = conditions(status)
+    assert tuple(" ".join(found[kind]) for kind in KINDS) == expected
+    assert found["Accepted"] == ("True", "Valid")
+    assert status.observed_generation == 3
+    assert {c.observed_generation for c in status.conditions} == {3}
+
+
+MESSAGES: list[tuple[dict[str, Any], Observation, str, str]] = [
+    (
+        {},
+        observed(UP, {}, pods={Part.SLM: (pending,)}),
+        "SLMReady",
+        f"pod support-slm-worker-x waits for a node: {NO_GPU}",
+    ),
+    (
+        {},
+        observed(UP, {}, pods={Part.SLM: (no_image,)}),
+        "SLMReady",
+        "pod support-slm-head-x does not start: ImagePullBackOff: Back-off pulling image",
+    ),
+    ({}, observed(UP, {"slm": "UNHEALTHY"}, "out\n  of memory"), "SLMReady", "out of memory"),
+    (SECRET, observed(UP, {}), "LLMReady", "Secret provider of upstream primary does not exist"),
+    (
+        SECRET,
+        observed(UP, {}, secret_keys={"provider": frozenset()}),
+        "LLMReady",
+        "Secret provider of upstream primary has no key apiKey",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "facts", "kind", "text"), MESSAGES, ids=[m[3][:40] for m in MESSAGES])
+def test_messages_say_what_to_look_at(
+    changes: dict[str, Any], facts: Observation, kind: str, text: str
+) -> None:
+    status = decide_status(route(changes), Plan(()), facts, None, NOW)
+    assert message(status, kind) == text
+    assert text in message(status, "Degraded") or text in message(status, "Ready")
+
+
+def test_obstacles_become_reasons() -> None:
+    gone = Obstacle(SLM, ConditionReason.TERMINATING, "it waits")
+    status = decide_status(route(), Plan((), (gone,)), observed(UP, {"slm": "RUNNING"}), None, NOW)
+    assert conditions(status)["SLMReady"] == ("False", "Terminating")
+    taken = Obstacle(ObjectKey("ConfigMap", "support-live"), ConditionReason.NAME_TAKEN, "it is taken")
+    status = decide_status(route(), Plan((), (taken,)), observed(UP, {"slm": "RUNNING"}), None, NOW)
+    assert conditions(status)["Accepted"] == ("False", "NameTaken")
+    assert conditions(status)["Ready"] == ("False", "NotAccepted")
+
+
+def test_an_update_in_place_keeps_a_part_that_served() -> None:
+    before = decide_status(route(), Plan(()), observed(UP, {"slm": "RUNNING"}), None, NOW)
+    changing = observed(UP | {"router": "DEPLOYING"}, {"slm": "RUNNING"})
+    assert conditions(decide_status(route(), Plan(()), changing, before, NOW))["RouterReady"][0] == "True"
+    assert conditions(decide_status(route(), Plan(()), changing, None, NOW))["RouterReady"][0] == "Unknown"
+
+
+def test_a_transition_has_its_time_and_keeps_it() -> None:
+    first = decide_status(route(), Plan(()), observed(UP, {}), None, NOW)
+    later = NOW + timedelta(minutes=1)
+    second = decide_status(route(), Plan(()), observed(UP, {"slm": "RUNNING"}), first, later)
+    times = {c.type.value: c.last_transition_time for c in second.conditions}
+    assert times["SLMReady"] == later
+    assert times["RouterReady"] == NOW
+
+
+def gateway_state(slm_requests: int = 3, llm_requests: int = 1) -> GatewayState:
+    return GatewayState(
+        mode=Mode.HYBRID,
+        policy_version="abc",
+        policy_error="",
+        replicas={"router": 2, "slm": 1, "llm-proxy": 1, "keeper": 1},
+        requests={PathName.SLM: slm_requests, PathName.LLM: llm_requests},
+        slm_nano_usd=10**9,
+        slm_idle_nano_usd=2 * 10**9,
+        llm_nano_usd=3 * 10**9,
+        all_llm_nano_usd=5 * 10**9,
+        saved_usd=Decimal(-1),
+    )
+
+
+def test_figures_come_from_the_keeper_and_outlive_its_silence() -> None:
+    facts = observed(UP, {"slm": "RUNNING"}, gateway=gateway_state())
+    status = decide_status(route(), Plan(()), facts, None, NOW)
+    shown = status.model_dump(mode="json", by_alias=True)
+    assert shown["url"] == "http://support-gateway-serve-svc.shop.svc:8000/v1"
+    assert shown["slmPercent"] == 75
+    assert shown["paths"]["router"] == {"readyReplicas": 2, "replicas": 2}
+    assert shown["cost"]["totalUSD"] == "6"
+    assert shown["cost"]["savedUSD"] == "-1"
+    silent = decide_status(route(), Plan(()), observed(UP, {"slm": "RUNNING"}), status, NOW)
+    assert silent == status
+
+
+def test_no_request_yet_is_no_share() -> None:
+    facts = observed(UP, {}, gateway=gateway_state(0, 0))
+    assert decide_status(route(), Plan(()), facts, None, NOW).slm_percent is None
+
+
+def test_a_refused_route_says_why_and_keeps_its_figures() -> None:
+    facts = observed(UP, {"slm": "RUNNING"}, gateway=gateway_state())
+    before = decide_status(route(), Plan(()), facts, None, NOW)
+    status = decide_refused_status("spec.slm is wrong: change it", Mode.HYBRID, 4, before, NOW)
+    assert conditions(status)["Accepted"] == ("False", "Invalid")
+    assert message(status, "Accepted") == "spec.slm is wrong: change it"
+    assert message(status, "Ready") == "spec.slm is wrong: change it"
+    assert conditions(status)["Degraded"] == ("False", "NotAccepted")
+    assert (status.cost, status.observed_generation) == (before.cost, 4)
+
+
+def test_only_what_a_person_would_notice_is_written_at_once() -> None:
+    facts = observed(UP, {"slm": "RUNNING"}, gateway=gateway_state())
+    first = decide_status(route(), Plan(()), facts, None, NOW)
+    more = observed(UP, {"slm": "RUNNING"}, gateway=gateway_state(slm_requests=900))
+    figures = decide_status(route(), Plan(()), more, first, NOW)
+    down = decide_status(route(), Plan(()), observed(UP, {"slm": "UNHEALTHY"}), first, NOW)
+    soon, late = timedelta(seconds=29), timedelta(seconds=30)
+    assert is_worth_writing(None, first, since_write=soon)
+    assert not is_worth_writing(first, first, since_write=late)
+    assert not is_worth_writing(first, figures, since_write=soon)
+    assert is_worth_writing(first, figures, since_write=late)
+    assert is_worth_writing(first, down, since_write=timedelta(0))
+
+
+def test_a_turn_is_told_once() -> None:
+    first = decide_status(route(), Plan(()), observed(UP, {"slm": "RUNNING"}), None, NOW)
+    down = decide_status(route(), Plan(()), observed(UP, {"slm": "UNHEALTHY"}), first, NOW)
+    assert [c.type.value for c in turned_conditions(first, down)] == ["Ready", "SLMReady", "Degraded"]
+    assert turned_conditions(down, down) == ()
