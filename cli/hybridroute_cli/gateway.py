@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from hybridroute_api.vocabulary import InternalHeader
+from hybridroute_api.vocabulary import InternalHeader, PathName
 from hybridroute_cli.output import CommandError
 from hybridroute_cli.rundir import Run, RunDirectory, home_directory
 
@@ -96,13 +96,16 @@ class Gateway:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise CommandError(self._unreachable(error)) from error
 
-    async def is_ready(self) -> bool:
-        """True when the router says that it can serve."""
+    async def ready_paths(self) -> frozenset[PathName]:
+        """Return the paths that the router would send a request to now; none while it is not ready itself."""
         try:
             async with self._session.get(f"{self._url}/readyz") as response:
-                return response.status == 200
+                if response.status != 200:
+                    return frozenset()
+                facts = await response.json()
         except (aiohttp.ClientError, TimeoutError):
-            return False
+            return frozenset()
+        return frozenset(path for path in PathName if facts[path])
 
     def _unreachable(self, error: BaseException) -> str:
         return (

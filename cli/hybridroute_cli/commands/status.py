@@ -53,7 +53,7 @@ async def _observe(route: str | None) -> dict[str, Any]:
         document["applications"] = dict.fromkeys(document["applications"], "UNKNOWN")
         return document
     async with open_gateway(directory, run) as gateway:
-        document["ready"] = await gateway.is_ready()
+        document["ready"] = bool(await gateway.ready_paths())
         try:
             document["keeper"] = await gateway.ask_keeper("/state")
             document["costs"] = await gateway.ask_keeper("/costs")

@@ -186,6 +186,8 @@ def _update(
 
 async def _wait_until_serving(directory: RunDirectory, run: Run, route: HybridRoute, *, quiet: bool) -> None:
     """Wait until each path that the mode allows has answered a real completion."""
+    # What is forced to a path is held for one that is just coming; only what the router knows as ready is chosen.
+    paths = _allowed_paths(route)
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     deadline = time.monotonic() + _START_SECONDS
     with Progress(*columns, console=console(), transient=True, disable=quiet) as progress:
@@ -211,17 +213,17 @@ async def _wait_until_serving(directory: RunDirectory, run: Run, route: HybridRo
                     raise CommandError(
                         f"an application failed to start: {phase.detail}; log: {directory.log_file}"
                     )
-                if phase is not None and phase.name == "serving" and await gateway.is_ready():
+                if phase is not None and phase.name == "serving" and paths <= await gateway.ready_paths():
                     break
                 await asyncio.sleep(_POLL_SECONDS)
-            for path in _allowed_paths(route):
+            for path in sorted(paths):
                 progress.update(task, description=f"first answer of the {path} path")
                 await _prove(gateway, path, deadline)
 
 
-def _allowed_paths(route: HybridRoute) -> list[PathName]:
-    forced = {Mode.LOCAL_ONLY: [PathName.SLM], Mode.LLM_ONLY: [PathName.LLM]}
-    return forced.get(route.spec.mode, list(PathName))
+def _allowed_paths(route: HybridRoute) -> frozenset[PathName]:
+    forced = {Mode.LOCAL_ONLY: frozenset({PathName.SLM}), Mode.LLM_ONLY: frozenset({PathName.LLM})}
+    return forced.get(route.spec.mode, frozenset(PathName))
 
 
 async def _prove(gateway: Gateway, path: PathName, deadline: float) -> None:

@@ -183,9 +183,7 @@ class RouterApp:
         )
         await self._reporter.start()
         await self._source.start()
-        await self._slm.start()
-        await self._llm.start()
-        await self._routers.start()
+        await asyncio.gather(self._slm.start(), self._llm.start(), self._routers.start())
         self._clients_task = asyncio.create_task(self._watch_clients())
 
     async def stop(self) -> None:

@@ -75,7 +75,8 @@ class BackendMonitor:
         return self._ready_replicas
 
     async def start(self) -> None:
-        """Begin polling."""
+        """Read once, then go on in the background: a new replica knows of its paths before its first request."""
+        await self.poll()
         self._task = asyncio.create_task(self._poll_forever())
 
     async def stop(self) -> None:
@@ -103,8 +104,8 @@ class BackendMonitor:
 
     async def _poll_forever(self) -> None:
         while True:
-            await self.poll()
             await asyncio.sleep(_POLL_SECONDS)
+            await self.poll()
 
     async def _read(self) -> int:
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)

@@ -82,3 +82,14 @@ async def test_two_failed_reads_change_nothing_and_the_third_means_down(exporter
         assert monitor.ready
         await monitor.poll()
         assert not monitor.ready
+
+
+async def test_a_new_replica_knows_of_its_paths_before_its_first_request(exporter):
+    async with aiohttp.ClientSession() as session:
+        monitor = BackendMonitor(session, exporter.url, "http-slm")
+        exporter.ready = 1
+        await monitor.start()
+        try:
+            assert monitor.ready
+        finally:
+            await monitor.stop()
