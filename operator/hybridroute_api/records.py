@@ -13,6 +13,7 @@ from hybridroute_api.vocabulary import Api, Gate, Outcome, PathName, UsageSource
 
 __all__ = [
     "AttemptReport",
+    "AuditResult",
     "Batch",
     "DecisionRecord",
     "OpenAttempt",
@@ -34,6 +35,18 @@ class TokenUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditResult:
+    """What makes a record one of an audit: the copy of an answered request, sent to the path that had not served it."""
+
+    of: str
+    """Id of the answered request."""
+    propensity: float
+    """Chance with which it was drawn."""
+    disagreement: float | None = None
+    """0 where both answers say the same, 1 where they have nothing in common; None when there was no second answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class OpenRequest:
     """Journalled by the router before it hands a request on, so that its death leaves a record."""
 
@@ -52,6 +65,9 @@ class OpenRequest:
     scope_score: float | None = None
     scope_threshold: float | None = None
     nearest: str | None = None
+    artifact: str | None = None
+    cluster: int | None = None
+    topic: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +100,16 @@ class DecisionRecord:
     scope_threshold: float | None = None
     nearest: str | None = None
     """The known example nearest to the request."""
+    artifact: str | None = None
+    """Digest of the artifact that scored the request; None without one, and where no gate asked for scores."""
+    cluster: int | None = None
+    """For the drift charts: which of the artifact's clusters the request belongs to."""
+    topic: int | None = None
+    """For the drift charts: what two requests of one session have in common."""
+    audit_propensity: float | None = None
+    """Chance with which the request was drawn for the audit, drawn or not; None where it could not be."""
+    audit: AuditResult | None = None
+    """Set on the record of an audit alone, which is no client's request."""
     failed_over_from: PathName | None = None
     """The path that was tried first and failed before any content."""
     client: str | None = None

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 __all__ = [
     "Api",
+    "DriftAction",
     "ErrorCode",
     "ExhaustedAction",
     "Gate",
@@ -47,6 +48,19 @@ class Gate(StrEnum):
     """The SLM is full; the LLM serves."""
     BUDGET = "budget"
     """The dollar budget does not allow the LLM."""
+    AUDIT = "audit"
+    """No client's request: the copy of an answered one, drawn to compare both paths' answers."""
+
+
+class DriftAction(StrEnum):
+    """What an alarm of the drift charts does to requests that would be kept on the SLM."""
+
+    TIGHTEN = "Tighten"
+    """Only those stay that a smaller risk would keep."""
+    ESCALATE_ALL = "EscalateAll"
+    """None stays."""
+    ALERT_ONLY = "AlertOnly"
+    """All stay; the promise is void, and that is said."""
 
 
 class Mode(StrEnum):

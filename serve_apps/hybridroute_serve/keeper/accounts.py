@@ -7,7 +7,7 @@ SLM busy time and SLM idle time. It is negative while the small model costs more
 from collections.abc import Mapping
 from typing import Any
 
-from hybridroute_api.vocabulary import Outcome, PathName
+from hybridroute_api.vocabulary import Gate, Outcome, PathName
 from hybridroute_serve.costs.pricing import format_usd
 from hybridroute_serve.keeper.metric_table import ALL_LLM, COST, REQUESTS, SLM_IDLE, TOKENS, Metric
 from hybridroute_serve.keeper.tally import TotalKey
@@ -27,8 +27,8 @@ def account_costs(totals: Mapping[TotalKey, int]) -> dict[str, Any]:
     idle = _sum(totals, SLM_IDLE)
     all_llm = _sum(totals, ALL_LLM)
     return {
-        "requests": _sum(totals, REQUESTS),
-        "errors": sum(_sum(totals, REQUESTS, outcome=outcome) for outcome in ERROR_OUTCOMES),
+        "requests": _requests(totals),
+        "errors": sum(_requests(totals, outcome=outcome) for outcome in ERROR_OUTCOMES),
         "paths": {
             "slm": _path(totals, PathName.SLM) | {"usd": format_usd(busy), "idle_usd": format_usd(idle)},
             "llm": _path(totals, PathName.LLM) | {"usd": format_usd(llm)},
@@ -40,10 +40,15 @@ def account_costs(totals: Mapping[TotalKey, int]) -> dict[str, Any]:
 
 def _path(totals: Mapping[TotalKey, int], path: PathName) -> dict[str, Any]:
     return {
-        "requests": _sum(totals, REQUESTS, path=path),
+        "requests": _requests(totals, path=path),
         "prompt_tokens": _sum(totals, TOKENS, path=path, kind="prompt"),
         "completion_tokens": _sum(totals, TOKENS, path=path, kind="completion"),
     }
+
+
+def _requests(totals: Mapping[TotalKey, int], **wanted: str) -> int:
+    """Count clients' requests: audits cost money, but nobody asked."""
+    return _sum(totals, REQUESTS, **wanted) - _sum(totals, REQUESTS, gate=Gate.AUDIT, **wanted)
 
 
 def _sum(totals: Mapping[TotalKey, int], metric: Metric, **wanted: str) -> int:

@@ -5,6 +5,7 @@ which is good for nothing else.
 """
 
 import asyncio
+import hashlib
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -70,6 +71,7 @@ def build_keeper_app(
             Route(BATCH_PATH, endpoints.take_batch, methods=["POST"]),
             *BudgetEndpoints(keeper).routes(),
             Route("/internal/live", endpoints.show_live),
+            Route("/internal/standing", endpoints.show_standing),
             Route("/internal/conversations/{key:path}", endpoints.show_conversation),
             Route("/state", endpoints.show_state),
             Route("/records", endpoints.show_records),
@@ -146,6 +148,14 @@ class _Endpoints:
             return Response(status_code=304, headers={"etag": etag})
         return Response(policy.model_dump_json(), media_type=JSON, headers={"etag": etag})
 
+    async def show_standing(self, request: Request) -> Response:
+        """Where drift stands; 304 when the asker knows."""
+        body = msgspec.json.encode(self.keeper.drift.standing())
+        etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+        if request.headers.get("if-none-match") == etag:
+            return Response(status_code=304, headers={"etag": etag})
+        return Response(body, media_type=JSON, headers={"etag": etag})
+
     async def show_conversation(self, request: Request) -> Response:
         """The path that a conversation was served by."""
         key = request.path_params["key"]
@@ -190,6 +200,7 @@ class _Endpoints:
             now=keeper.now,
         )
         state |= show_budgets(keeper.dollars.standings())
+        state["drift"] = keeper.drift.show()
         state["retry_budget"] = show_retry_budget(keeper.shares.lent())
         return answer_json(state)
 
@@ -198,6 +209,8 @@ class _Endpoints:
         keeper = self.keeper
         accept = request.headers.get("accept", "")
         budgets = gauge_budgets(keeper.route, keeper.dollars.standings(), keeper.shares.lent())
+
+        drift = keeper.drift.gauges()
 
         def expose(reads: Reads) -> tuple[bytes, str]:
             state = gauge_state(
@@ -208,7 +221,7 @@ class _Endpoints:
                 replicas=reads.read_replicas(),
                 now=keeper.now,
             )
-            return expose_metrics(reads.read_totals(), {**state, **budgets}, accept)
+            return expose_metrics(reads.read_totals(), {**state, **budgets, **drift}, accept)
 
         body, content_type = await keeper.read(expose)
         return Response(body, headers={"content-type": content_type})

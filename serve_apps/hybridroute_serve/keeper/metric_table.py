@@ -16,6 +16,9 @@ __all__ = [
     "BUDGET_RESERVED",
     "BUDGET_SPENT",
     "COST",
+    "DRIFT_ALARM",
+    "DRIFT_ALARMS",
+    "DRIFT_LEVEL",
     "DUPLICATES",
     "EPOCH",
     "FIRST_BYTE_SECONDS",
@@ -202,6 +205,24 @@ RETRY_FLOOR_LENT = Metric(
     ("route",),
     "Retry tokens a second that replicas are given by time alone; never above the route's minimum.",
 )
+DRIFT_LEVEL = Metric(
+    "hybridroute_drift_level",
+    MetricKind.GAUGE,
+    ("route", "chart"),
+    "Level of a drift chart as a share of its limit: 1 rings. Of the artifact in force.",
+)
+DRIFT_ALARM = Metric(
+    "hybridroute_drift_alarm",
+    MetricKind.GAUGE,
+    ("route",),
+    "1 while a drift alarm is in force, and with it `routing.drift.action`.",
+)
+DRIFT_ALARMS = Metric(
+    "hybridroute_drift_alarms_total",
+    MetricKind.COUNTER,
+    ("route", "chart"),
+    "Drift alarms that were raised, by the charts that rang.",
+)
 
 METRICS = (
     REQUESTS,
@@ -226,4 +247,7 @@ METRICS = (
     BUDGET_DENIED,
     RETRY_TOKENS_LENT,
     RETRY_FLOOR_LENT,
+    DRIFT_LEVEL,
+    DRIFT_ALARM,
+    DRIFT_ALARMS,
 )

@@ -87,6 +87,7 @@ class Keeper:
         self.live = LiveFile(
             Path(self._args.live_file), self.route, last_good, self._take_policy, sleep=self._sleep
         )
+        self.drift = self._store.drift
         self._committer = Committer(self._apply, self._writer)
         self.shares = RetryShares(epoch=self.epoch, monotonic=self._monotonic)
         self.dollars = Dollars(

@@ -16,6 +16,7 @@ from hybridroute_api.records import AttemptReport, Batch, DecisionRecord
 from hybridroute_api.serving import LivePolicy
 from hybridroute_api.vocabulary import Gate, Outcome
 from hybridroute_serve.costs.pricing import price_all_llm, price_report
+from hybridroute_serve.keeper.drift import DriftDesk
 from hybridroute_serve.keeper.lease_sums import LeaseSums
 from hybridroute_serve.keeper.metric_table import BATCHES, DUPLICATES
 from hybridroute_serve.keeper.replica_table import SILENT_SECONDS, ReplicaTable
@@ -46,6 +47,7 @@ class Store:
         self._connection = connect_writer(path)
         self._replicas = ReplicaTable(self._connection, route)
         self._lease_sums = LeaseSums(self._connection)
+        self.drift = DriftDesk(route, self._read_meta("drift"))
         self._connection.execute("BEGIN IMMEDIATE")
         self.epoch = int(self._read_meta("epoch") or 0) + 1
         self._write_meta("epoch", str(self.epoch))
@@ -66,17 +68,23 @@ class Store:
             self._write_meta("live_policy", policy.model_dump_json())
 
     def apply_batches(self, batches: Sequence[Batch], policy: LivePolicy) -> None:
-        """Store batches in one transaction: all of them or, with an error, none.
+        """Store batches in one transaction: all of them or, with an error, none. `drift` sees each record once.
 
         Errors: FencedError; sqlite3.Error; OverflowError for numbers that no column holds.
         """
         now = self._clock()
         totals: Totals = Counter()
         with self._transaction():
+            fresh: list[DecisionRecord] = []
             for batch in batches:
-                self._apply(batch, policy, now, totals)
+                fresh += self._apply(batch, policy, now, totals)
                 totals[BATCHES.name, (self._route,)] += 1
+            draft = self.drift.observe(fresh, now, totals)
+            if draft is not None:
+                self._write_meta("drift", draft.encode())
             self._add(totals)
+        if draft is not None:
+            self.drift.accept(draft)
 
     def end_silent_replicas(self, policy: LivePolicy) -> int:
         """Close the lives of replicas that went without a word; return how many.
@@ -164,13 +172,17 @@ class Store:
         )
         return int((pages - free) * size)
 
-    def _apply(self, batch: Batch, policy: LivePolicy, now: float, totals: Totals) -> None:
+    def _apply(self, batch: Batch, policy: LivePolicy, now: float, totals: Totals) -> list[DecisionRecord]:
+        """Store one batch; return the records that were not known before."""
         # A life begins before its attempts are charged to it, and ends after.
         for beat in batch.heartbeats:
             if not beat.ended:
                 self._replicas.take_heartbeat(beat, policy, now, totals)
+        fresh = []
         for record in batch.records:
-            if not self._insert_record(record, now, totals):
+            if self._insert_record(record, now, totals):
+                fresh.append(record)
+            else:
                 totals[DUPLICATES.name, (self._route, "request")] += 1
         charged_seconds = 0.0
         for report in batch.attempts:
@@ -183,6 +195,7 @@ class Store:
         for beat in batch.heartbeats:
             if beat.ended:
                 self._replicas.take_heartbeat(beat, policy, now, totals)
+        return fresh
 
     def _insert_record(self, record: DecisionRecord, now: float, totals: Totals) -> bool:
         cursor = self._connection.execute(

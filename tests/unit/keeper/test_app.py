@@ -22,6 +22,7 @@ from support.reports import a_record, an_attempt
 _INTERNAL = {InternalHeader.TOKEN.value: TOKEN}
 _PATHS = [
     "/internal/live",
+    "/internal/standing",
     "/internal/conversations/c",
     "/state",
     "/records",
