@@ -1,7 +1,8 @@
 """Attempts per client request in an outage, in virtual time, with the retry code that serves.
 
-Real: bucket, shares, breaker, plan. Virtual: clock, network, upstreams, clients. Replicas renew their shares over
-a network without loss. Run: `python benchmarks/retry_simulation.py [--output FILE]`, about a minute.
+Real: bucket, shares, breaker, plan, what replicas tell each other. Virtual: clock, network, upstreams, clients.
+Replicas renew their shares over a network without loss.
+Run: `python benchmarks/retry_simulation.py [--output FILE]`, about a minute.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from hybridroute_serve.retries.backoff import Backoff
 from hybridroute_serve.retries.breaker import Admission, Breaker, BreakerState
 from hybridroute_serve.retries.bucket import BucketShare, RetryBucket
 from hybridroute_serve.retries.shares import HeldShare, Share, ShareBook, ShareRequest, ShareTerms
+from hybridroute_serve.retries.sightings import Sighting, SightingBoard, UpstreamPlace
 
 RATIO, FLOOR, BURST, MAX_ATTEMPTS = 0.1, 1.0, 100.0, 3
 DEADLINE_SECONDS = 30.0
@@ -81,6 +83,7 @@ class Simulation:
     def __post_init__(self) -> None:
         self.start, self.end = WARM_UP_SECONDS, WARM_UP_SECONDS + self.outage_seconds
         self.book = ShareBook(Share(FLOOR, BURST), ShareTerms(), epoch=1, now=0.0, quarantine_seconds=0.0)
+        self.board = SightingBoard(ShareTerms().lease_seconds)
         self.backoff = Backoff(random=self.draw.random)
 
     def at(self, when: float, what: Callable[[], None]) -> None:
@@ -99,10 +102,6 @@ class Simulation:
 
     def add_replica(self) -> None:
         breakers = {name: Breaker() for name in self.upstreams}
-        for name, breaker in breakers.items():
-            told = (other.breakers[name].state(self.now) is not BreakerState.CLOSED for other in self.fleet)
-            if any(told):
-                breaker.open_as_told(self.now)
         bucket = RetryBucket(ratio=RATIO, now=self.now)
         replica = Replica(f"r{len(self.fleet)}", bucket, breakers)
         self.fleet.append(replica)
@@ -114,11 +113,22 @@ class Simulation:
         replica.sequence += 1
         grant = self.book.renew(ShareRequest(replica.name, replica.sequence, replica.held), self.now)
         assert grant is not None
+        self.tell(replica)
         replica.held = HeldShare(grant.serial, grant.share)
         expires_at = self.now + grant.lease_seconds
         share = BucketShare(grant.share.floor_tokens_per_second, grant.share.cap_tokens, expires_at)
         self.at(self.now + RENEWAL_SECONDS, lambda: replica.bucket.apply_share(share, self.now))
         self.at(self.now + grant.renew_after_seconds, lambda: self.renew(replica))
+
+    def tell(self, replica: Replica) -> None:
+        sightings = [
+            Sighting(UpstreamPlace(name, ""), is_down=breaker.state(self.now) is not BreakerState.CLOSED)
+            for name, breaker in replica.breakers.items()
+            if breaker.has_seen(self.now)
+        ]
+        self.board.note(replica.name, sightings, self.now)
+        for place in self.board.down_for(replica.name, self.now):
+            replica.breakers[place.name].open_as_told(self.now)
 
     def arrive(self) -> None:
         if self.now > self.end + 10:

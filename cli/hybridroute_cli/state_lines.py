@@ -5,12 +5,16 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from hybridroute_api.facts import (
+    BREAKER_OPENED,
+    BREAKER_STATE,
+    RETRY_EXTRA_ATTEMPTS,
+    RETRY_REFUSALS,
+    RETRY_TOKENS,
+)
 from hybridroute_api.quantities import format_usd, parse_usd
 
-__all__ = ["describe_budgets", "describe_problems", "describe_upstreams"]
-
-_UPSTREAM = "upstream."
-_OPENED = "breaker_opened."
+__all__ = ["describe_budgets", "describe_problems", "describe_retries", "describe_upstreams"]
 
 
 def describe_budgets(state: Mapping[str, Any]) -> list[str]:
@@ -27,15 +31,27 @@ def describe_upstreams(state: Mapping[str, Any]) -> list[str]:
     opened: Counter[str] = Counter()
     for facts in _facts(state, "llm-proxy"):
         for name, value in facts.items():
-            if name.startswith(_UPSTREAM):
-                states.setdefault(name.removeprefix(_UPSTREAM), Counter())[value] += 1
-            elif name.startswith(_OPENED):
-                opened[name.removeprefix(_OPENED)] += int(value)
+            if name.startswith(BREAKER_STATE):
+                states.setdefault(name.removeprefix(BREAKER_STATE), Counter())[value] += 1
+            elif name.startswith(BREAKER_OPENED):
+                opened[name.removeprefix(BREAKER_OPENED)] += int(value)
     return [
         f"upstream {name}: {', '.join(f'{state} {count}' for state, count in sorted(counts.items()))}"
         + (f"; opened {opened[name]} times" if opened[name] else "")
         for name, counts in sorted(states.items())
     ]
+
+
+def describe_retries(state: Mapping[str, Any]) -> list[str]:
+    """The retry budget as the llm-proxy replicas that are alive have it; empty before the first has said so."""
+    facts = [said for said in _facts(state, "llm-proxy") if RETRY_TOKENS in said]
+    if not facts:
+        return []
+    tokens = sum(float(said[RETRY_TOKENS]) for said in facts)
+    extra, refused = (
+        sum(int(said.get(name, 0)) for said in facts) for name in (RETRY_EXTRA_ATTEMPTS, RETRY_REFUSALS)
+    )
+    return [f"retry budget: {tokens:.1f} tokens in hand; {extra} extra attempts, {refused} refused"]
 
 
 def describe_problems(state: Mapping[str, Any]) -> list[str]:

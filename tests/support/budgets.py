@@ -10,7 +10,14 @@ from hybridroute_api.records import Batch
 from hybridroute_api.serving import AuthPolicy, BudgetPolicy, LivePolicy
 from hybridroute_api.vocabulary import ExhaustedAction, InternalHeader
 from hybridroute_serve.budgets.ledger import LeaseCall
-from hybridroute_serve.keeper.budget_messages import LEASES_PATH, RESERVATIONS_PATH, SETTLEMENTS_PATH
+from hybridroute_serve.keeper.budget_messages import (
+    LEASES_PATH,
+    RESERVATIONS_PATH,
+    SETTLEMENTS_PATH,
+    SHARES_PATH,
+    ShareCall,
+)
+from hybridroute_serve.retries.shares import ShareRequest
 from support.asgi_client import AsgiAnswer, AsgiClient
 from support.keepers import TOKEN
 from support.policies import a_policy
@@ -68,6 +75,10 @@ class KeeperAsker:
 
     async def state(self) -> Any:
         return (await self.get("/state")).json()
+
+    async def share(self, replica: str, sequence: int = 1) -> AsgiAnswer:
+        """As a replica that holds nothing and has seen nothing."""
+        return await self.post(SHARES_PATH, ShareCall(ShareRequest(replica, sequence, None), ()))
 
     async def lease(self, need: int, *, replica: str = "p1", account: str = "route", **said: Any) -> Any:
         call = LeaseCall(

@@ -10,7 +10,12 @@ from hybridroute_cli.gateway import find_running, open_gateway
 from hybridroute_cli.instance import is_alive
 from hybridroute_cli.output import CommandError, command_errors, console, print_json
 from hybridroute_cli.processes import find_processes
-from hybridroute_cli.state_lines import describe_budgets, describe_problems, describe_upstreams
+from hybridroute_cli.state_lines import (
+    describe_budgets,
+    describe_problems,
+    describe_retries,
+    describe_upstreams,
+)
 
 __all__ = ["status"]
 
@@ -82,7 +87,7 @@ def _print_status(document: dict[str, Any]) -> None:
         out.print(f"{spent}; saved USD {costs['saved_usd']}")
     keeper = document["keeper"]
     if keeper is not None:
-        for line in (*describe_budgets(keeper), *describe_upstreams(keeper)):
+        for line in (*describe_budgets(keeper), *describe_upstreams(keeper), *describe_retries(keeper)):
             out.print(line, markup=False)
         for line in describe_problems(keeper):
             out.print(line, markup=False, style="yellow")

@@ -14,18 +14,17 @@ from pathlib import Path
 
 import aiohttp
 
+from hybridroute_api.facts import JOURNAL_ERRORS
 from hybridroute_api.records import ReplicaHeartbeat
 from hybridroute_serve.journal.adoption import Adopter
 from hybridroute_serve.journal.journal import Journal
 from hybridroute_serve.journal.shipper import Shipper, ShipperTiming, Sleep
 from hybridroute_serve.journal.transport import KeeperTransport
 
-__all__ = ["JOURNAL_ERRORS_FACT", "Reporter", "ReporterSettings", "Vitals"]
+__all__ = ["Reporter", "ReporterSettings", "Vitals"]
 
 _LOG = logging.getLogger(__name__)
 
-JOURNAL_ERRORS_FACT = "journal_errors"
-"""Heartbeat fact: failed writes and refused lines since the replica started."""
 RESTART_SECONDS = 1.0
 FINISH_SECONDS = 3.0
 """How long a stopping replica tries to hand over what is left; after that a successor adopts it."""
@@ -138,6 +137,6 @@ class Reporter:
             busy_seconds=vitals.busy_seconds,
             ongoing=vitals.ongoing,
             policy_version=vitals.policy_version,
-            facts=vitals.facts | ({JOURNAL_ERRORS_FACT: str(errors)} if errors else {}),
+            facts=vitals.facts | ({JOURNAL_ERRORS: str(errors)} if errors else {}),
             ended=ended,
         )

@@ -25,10 +25,10 @@ from hybridroute_serve.keeper.budget_messages import (
     LeaseClosing,
     ReservedAnswer,
     SettlementNote,
+    ShareCall,
     ShareLeaving,
 )
 from hybridroute_serve.keeper.service import Keeper
-from hybridroute_serve.retries.shares import ShareRequest
 
 __all__ = ["BadBodyError", "BudgetEndpoints"]
 
@@ -59,8 +59,8 @@ class BudgetEndpoints:
 
     async def renew_share(self, request: Request) -> Response:
         """The next share; 204 for a request that a later one has overtaken."""
-        grant = await self.keeper.renew_share(await _read(request, ShareRequest))
-        return Response(status_code=204) if grant is None else answer_json(grant)
+        answer = await self.keeper.renew_share(await _read(request, ShareCall))
+        return Response(status_code=204) if answer is None else answer_json(answer)
 
     async def leave_share(self, request: Request) -> Response:
         """Take a share back."""

@@ -5,6 +5,9 @@ Most bodies are the pure parts' own values (`retries.shares`, `budgets.ledger`);
 
 import msgspec
 
+from hybridroute_serve.retries.shares import ShareGrant, ShareRequest
+from hybridroute_serve.retries.sightings import Sighting, UpstreamPlace
+
 __all__ = [
     "LEASES_PATH",
     "LEASE_CLOSE_PATH",
@@ -16,6 +19,8 @@ __all__ = [
     "LeaseClosing",
     "ReservedAnswer",
     "SettlementNote",
+    "ShareAnswer",
+    "ShareCall",
     "ShareLeaving",
 ]
 
@@ -25,6 +30,20 @@ LEASES_PATH = "/internal/leases"
 LEASE_CLOSE_PATH = "/internal/leases/close"
 RESERVATIONS_PATH = "/internal/reservations"
 SETTLEMENTS_PATH = "/internal/settlements"
+
+
+class ShareCall(msgspec.Struct, frozen=True):
+    """A replica asks for its next share, and says what it has seen of upstreams."""
+
+    share: ShareRequest
+    sightings: tuple[Sighting, ...]
+
+
+class ShareAnswer(msgspec.Struct, frozen=True):
+    """The share, and which upstreams the other replicas have found down."""
+
+    grant: ShareGrant
+    down: tuple[UpstreamPlace, ...]
 
 
 class ShareLeaving(msgspec.Struct, frozen=True):

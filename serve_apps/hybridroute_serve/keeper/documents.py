@@ -10,7 +10,8 @@ from hybridroute_api.serving import LivePolicy
 from hybridroute_serve.costs.pricing import format_usd
 from hybridroute_serve.keeper.accounts import account_costs
 from hybridroute_serve.keeper.explain import explain_record
-from hybridroute_serve.keeper.metric_table import EPOCH, LIVE_POLICY, LIVE_POLICY_VALID, REPLICAS
+from hybridroute_serve.keeper.heartbeats import count_breakers
+from hybridroute_serve.keeper.metric_table import BREAKERS, EPOCH, LIVE_POLICY, LIVE_POLICY_VALID, REPLICAS
 from hybridroute_serve.keeper.metrics import Gauges
 from hybridroute_serve.keeper.reads import KnownReplica, StoredAttempt, StoredRequest
 from hybridroute_serve.keeper.tally import TotalKey
@@ -83,10 +84,11 @@ def gauge_state(
     now: float,
 ) -> Gauges:
     """What is true now, for `/metrics`."""
-    alive = Counter(replica.heartbeat.app for replica in replicas if _is_alive(replica, now))
+    alive = [replica.heartbeat for replica in replicas if _is_alive(replica, now)]
     return {
         EPOCH: {(route,): epoch},
-        REPLICAS: {(route, app): count for app, count in alive.items()},
+        REPLICAS: {(route, app): count for app, count in Counter(beat.app for beat in alive).items()},
+        BREAKERS: {(route, *key): count for key, count in count_breakers(alive).items()},
         LIVE_POLICY: {(route, live.version, live.mode): 1} if live is not None else {},
         LIVE_POLICY_VALID: {(route,): float(live is not None and live_error is None)},
     }

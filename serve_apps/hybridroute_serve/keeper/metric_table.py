@@ -10,6 +10,8 @@ __all__ = [
     "ALL_LLM",
     "ATTEMPTS",
     "BATCHES",
+    "BREAKERS",
+    "BREAKER_OPENED",
     "BUDGET_DENIED",
     "BUDGET_LIMIT",
     "BUDGET_PAST_UNKNOWN",
@@ -22,6 +24,7 @@ __all__ = [
     "DUPLICATES",
     "EPOCH",
     "FIRST_BYTE_SECONDS",
+    "HEDGES",
     "JOURNAL_ERRORS",
     "LIVE_POLICY",
     "LIVE_POLICY_VALID",
@@ -30,7 +33,9 @@ __all__ = [
     "REPLICAS",
     "REQUESTS",
     "REQUEST_SECONDS",
+    "RETRY_EXTRA_ATTEMPTS",
     "RETRY_FLOOR_LENT",
+    "RETRY_REFUSED",
     "RETRY_TOKENS_LENT",
     "SLM_IDLE",
     "TOKENS",
@@ -193,6 +198,36 @@ BUDGET_DENIED = Metric(
     ("route", "account"),
     "Attempts that an account could not bear, and that were not sent.",
 )
+BREAKERS = Metric(
+    "hybridroute_breakers",
+    MetricKind.GAUGE,
+    ("route", "upstream", "state"),
+    "llm-proxy replicas that have an upstream's breaker closed, open or half_open.",
+)
+BREAKER_OPENED = Metric(
+    "hybridroute_breaker_opened_total",
+    MetricKind.COUNTER,
+    ("route", "upstream"),
+    "How often replicas' breakers of an upstream opened, as replicas say.",
+)
+RETRY_EXTRA_ATTEMPTS = Metric(
+    "hybridroute_retry_extra_attempts_total",
+    MetricKind.COUNTER,
+    ("route",),
+    "Attempts that were paid from the retry budget, as replicas say.",
+)
+RETRY_REFUSED = Metric(
+    "hybridroute_retry_refused_total",
+    MetricKind.COUNTER,
+    ("route",),
+    "Requests that were not tried again because the retry budget was exhausted, as replicas say.",
+)
+HEDGES = Metric(
+    "hybridroute_hedges_total",
+    MetricKind.COUNTER,
+    ("route",),
+    "Attempts that were sent beside a slow one, as replicas say.",
+)
 RETRY_TOKENS_LENT = Metric(
     "hybridroute_retry_tokens_lent",
     MetricKind.GAUGE,
@@ -245,6 +280,11 @@ METRICS = (
     BUDGET_RESERVED,
     BUDGET_PAST_UNKNOWN,
     BUDGET_DENIED,
+    BREAKERS,
+    BREAKER_OPENED,
+    RETRY_EXTRA_ATTEMPTS,
+    RETRY_REFUSED,
+    HEDGES,
     RETRY_TOKENS_LENT,
     RETRY_FLOOR_LENT,
     DRIFT_LEVEL,

@@ -11,14 +11,14 @@ from hybridroute_api.records import ReplicaHeartbeat
 from hybridroute_api.serving import LivePolicy
 from hybridroute_api.vocabulary import PathName
 from hybridroute_serve.costs.pricing import price_busy_seconds
-from hybridroute_serve.journal import JOURNAL_ERRORS_FACT
+from hybridroute_serve.keeper.heartbeats import count_facts
 from hybridroute_serve.keeper.lifetimes import (
     HEARTBEAT_INTERVAL_SECONDS,
     ReplicaLife,
     advance_life,
     end_life,
 )
-from hybridroute_serve.keeper.metric_table import JOURNAL_ERRORS, SLM_IDLE
+from hybridroute_serve.keeper.metric_table import SLM_IDLE
 from hybridroute_serve.keeper.tally import Totals
 
 __all__ = ["SILENT_SECONDS", "ReplicaTable"]
@@ -45,18 +45,15 @@ class ReplicaTable:
         self._route = route
 
     def take_heartbeat(self, beat: ReplicaHeartbeat, policy: LivePolicy, now: float, totals: Totals) -> None:
-        """Note a heartbeat, and add the idle time and the journal errors it tells of to the totals."""
+        """Note a heartbeat, and add the idle time and what it has counted to the totals."""
         row = self._connection.execute(f"{_SELECT} WHERE replica = ?", (beat.replica,)).fetchone()
         before = _life(row) if row is not None else None
-        errors = _journal_errors(beat)
-        if row is not None:
-            errors -= _journal_errors(_HEARTBEATS.decode(row[-1]))
-        if errors > 0:
-            totals[JOURNAL_ERRORS.name, (self._route, beat.app)] += errors
+        last = _HEARTBEATS.decode(row[-1]) if row is not None else None
+        totals.update(count_facts(self._route, last, beat))
         self._save(before, advance_life(before, beat), policy, totals)
         self._connection.execute(
             "UPDATE replicas SET heard_at = ?, heartbeat = ? WHERE replica = ?",
-            (now, _ENCODER.encode(beat), beat.replica),
+            (now, _ENCODER.encode(beat if last is None or beat.at >= last.at else last), beat.replica),
         )
 
     def charge(self, replica: str, busy_seconds: float) -> None:
@@ -109,8 +106,3 @@ def _life(row: _Row) -> ReplicaLife:
     return ReplicaLife(
         replica, app, started_at, at, busy_seconds, charged_seconds, idle_seconds, ended=bool(ended)
     )
-
-
-def _journal_errors(beat: ReplicaHeartbeat) -> int:
-    said = beat.facts.get(JOURNAL_ERRORS_FACT, "0")
-    return int(said) if said.isdigit() else 0

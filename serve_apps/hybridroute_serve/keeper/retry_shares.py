@@ -2,13 +2,16 @@
 
 Shares live in memory. After a restart nobody knows what is out, so the first lease and its margin pass before
 anything but what replicas say they hold is lent again; a keeper that was replaced lends nothing (`app` asks first).
+With each share goes what the other replicas have seen of upstreams (`retries.sightings`).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from hybridroute_api.serving import RetryPolicy
-from hybridroute_serve.retries.shares import Share, ShareBook, ShareGrant, ShareRequest, ShareTerms
+from hybridroute_serve.keeper.budget_messages import ShareAnswer, ShareCall
+from hybridroute_serve.retries.shares import Share, ShareBook, ShareTerms
+from hybridroute_serve.retries.sightings import SightingBoard
 
 __all__ = ["LentShares", "RetryShares"]
 
@@ -39,18 +42,25 @@ class RetryShares:
             now=monotonic(),
             quarantine_seconds=terms.lease_seconds + terms.margin_seconds if was_another_before else 0.0,
         )
+        self._board = SightingBoard(terms.lease_seconds)
 
     def follow(self, policy: RetryPolicy) -> None:
         """Take the live policy's totals; replicas shrink or grow as they ask again."""
         self._book.change_totals(Share(policy.floor_tokens_per_second, policy.burst_tokens))
 
-    def renew(self, request: ShareRequest) -> ShareGrant | None:
+    def renew(self, call: ShareCall) -> ShareAnswer | None:
         """Lend a replica its part; None for a request that a later one has overtaken."""
-        return self._book.renew(request, self._monotonic())
+        now, replica = self._monotonic(), call.share.replica
+        grant = self._book.renew(call.share, now)
+        if grant is None:
+            return None
+        self._board.note(replica, call.sightings, now)
+        return ShareAnswer(grant, self._board.down_for(replica, now))
 
     def leave(self, replica: str) -> None:
         """Take back the share of a replica that has stopped."""
         self._book.leave(replica)
+        self._board.forget(replica)
 
     def lent(self) -> LentShares:
         """Return what is out."""

@@ -19,6 +19,7 @@ from typing import TypeVar
 from hybridroute_api.records import Batch
 from hybridroute_api.serving import KeeperArgs, LivePolicy
 from hybridroute_serve.budgets import store as ledger_store
+from hybridroute_serve.keeper.budget_messages import ShareAnswer, ShareCall
 from hybridroute_serve.keeper.committer import Committer
 from hybridroute_serve.keeper.config_map import ConfigMapFollower, find_api_access
 from hybridroute_serve.keeper.dollars import DollarParts, Dollars
@@ -29,7 +30,6 @@ from hybridroute_serve.keeper.retention import enforce_retention
 from hybridroute_serve.keeper.retry_shares import RetryShares
 from hybridroute_serve.keeper.store import FencedError, Store
 from hybridroute_serve.keeper.tally import Totals
-from hybridroute_serve.retries.shares import ShareGrant, ShareRequest
 
 __all__ = ["Keeper", "NoPolicyError"]
 
@@ -155,14 +155,14 @@ class Keeper:
             # The batch is stored. What it would have ended early ends when it has been silent long enough.
             _LOG.error("ledger could not be told of a batch error=%s", error)
 
-    async def renew_share(self, request: ShareRequest) -> ShareGrant | None:
+    async def renew_share(self, call: ShareCall) -> ShareAnswer | None:
         """Lend a replica its part of the retry budget. Errors: NoPolicyError, FencedError, sqlite3.Error."""
         if self.live.policy is None:
             raise NoPolicyError(self.live.error or "the live policy has not been read yet")
         with self.under_fence():
             # Nothing is written, so nothing else would notice a newer keeper that lends the same.
             await self._confirm_epoch()
-            return self.shares.renew(request)
+            return self.shares.renew(call)
 
     @contextmanager
     def under_fence(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ attempts never probe. Results of attempts that started before its last change of
 Not here: which outcome is a failure (`attempts.rule_for`). Pure; times are seconds of the monotonic clock.
 """
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
@@ -61,6 +62,8 @@ class BreakerSettings:
     """A failed probe costs a token; one from each replica in so long is less than the floor brings in."""
     max_retry_after_seconds: float = 30.0
     """How long it stays open at most because the upstream has named a time."""
+    sighting_seconds: float = 30.0
+    """For how long what it has seen is worth telling others, and keeps it from believing them."""
     probe_seconds: float = 120.0
     """A probe that has not been heard of for so long is given up."""
 
@@ -83,6 +86,7 @@ class Breaker:
         "_open_until",
         "_opened",
         "_probed_at",
+        "_saw_at",
         "_settings",
         "_state",
         "_window",
@@ -99,6 +103,7 @@ class Breaker:
         self._open_for = self._settings.open_seconds
         self._open_until = 0.0
         self._probed_at: float | None = None
+        self._saw_at = -math.inf
         self._opened = 0
 
     @property
@@ -158,6 +163,8 @@ class Breaker:
         """
         if permit.generation != self._generation:
             return
+        if verdict is not Verdict.NEUTRAL:
+            self._saw_at = now
         if self._state is BreakerState.HALF_OPEN:
             self._end_probe(verdict, now, retry_after_seconds, alternative=alternative)
         elif self._state is BreakerState.CLOSED and verdict is not Verdict.NEUTRAL:
@@ -167,9 +174,13 @@ class Breaker:
             if failed and self._should_open(alternative=alternative, tokens=tokens, weight=weight):
                 self._open(now, retry_after_seconds)
 
+    def has_seen(self, now: float) -> bool:
+        """Say whether its state is what it has lately seen itself."""
+        return now < self._saw_at + self._settings.sighting_seconds
+
     def open_as_told(self, now: float) -> None:
-        """Open because other replicas have: a new one has no tokens to find out for itself."""
-        if self._state is BreakerState.CLOSED:
+        """Open because other replicas have, unless it has seen for itself: a new one has no tokens to find out."""
+        if self._state is BreakerState.CLOSED and not self.has_seen(now):
             self._open(now, 0.0)
 
     def reopens_in(self, now: float) -> float:

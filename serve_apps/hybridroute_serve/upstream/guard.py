@@ -7,6 +7,15 @@ It plans, admits and learns; it sends nothing and holds nothing of any one reque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+from hybridroute_api.facts import (
+    BREAKER_OPENED,
+    BREAKER_STATE,
+    HEDGES,
+    RETRY_DEPOSITS,
+    RETRY_EXTRA_ATTEMPTS,
+    RETRY_REFUSALS,
+    RETRY_TOKENS,
+)
 from hybridroute_api.serving import LlmPolicy, Upstream
 from hybridroute_api.vocabulary import Outcome
 from hybridroute_serve.retries.attempts import (
@@ -20,9 +29,10 @@ from hybridroute_serve.retries.attempts import (
     rule_for,
 )
 from hybridroute_serve.retries.backoff import Backoff
-from hybridroute_serve.retries.breaker import Admission, Breaker, Permit, Verdict
+from hybridroute_serve.retries.breaker import Admission, Breaker, BreakerState, Permit, Verdict
 from hybridroute_serve.retries.bucket import RetryBucket
 from hybridroute_serve.retries.hedging import HedgeTerms, LatencyWindow, plan_hedge
+from hybridroute_serve.retries.sightings import Sighting, UpstreamPlace
 from hybridroute_serve.upstream.books import AttemptEnd
 
 __all__ = ["GuardedUpstream", "UpstreamGuard", "Upstreams"]
@@ -37,9 +47,10 @@ class GuardedUpstream:
     latencies: LatencyWindow = field(default_factory=LatencyWindow)
     """Of unary answers."""
 
-    def is_same_place(self, config: Upstream) -> bool:
-        """Say whether what was seen holds for this configuration as well."""
-        return (self.config.name, self.config.base_url) == (config.name, config.base_url)
+    @property
+    def place(self) -> UpstreamPlace:
+        """What anything that was seen holds for."""
+        return _place(self.config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +91,7 @@ class UpstreamGuard:
         self.bucket = RetryBucket(ratio=0.0, now=monotonic_clock())
         self._backoff = Backoff(random)
         self._upstreams: Upstreams | None = None
+        self._down_elsewhere: frozenset[UpstreamPlace] = frozenset()
         self._refusals = 0
         self._hedges = 0
 
@@ -91,13 +103,28 @@ class UpstreamGuard:
         seen = known.guarded if known is not None else ()
         guarded = []
         for config in policy.upstreams:
-            same = next((one for one in seen if one.is_same_place(config)), None)
+            same = next((one for one in seen if one.place == _place(config)), None)
             guarded.append(
                 GuardedUpstream(config, same.breaker, same.latencies) if same else GuardedUpstream(config)
             )
         self.bucket.change_ratio(policy.retries.ratio)
         self._upstreams = Upstreams(policy, tuple(guarded))
+        self._heed()
         return self._upstreams
+
+    def sightings(self) -> tuple[Sighting, ...]:
+        """Return what this replica's own attempts have lately met, for the others."""
+        now = self.clock()
+        return tuple(
+            Sighting(one.place, is_down=one.breaker.state(now) is not BreakerState.CLOSED)
+            for one in (self._upstreams.guarded if self._upstreams is not None else ())
+            if one.breaker.has_seen(now)
+        )
+
+    def hear(self, down: tuple[UpstreamPlace, ...]) -> None:
+        """Take what the others have found down; it may come before the policy that names these upstreams."""
+        self._down_elsewhere = frozenset(down)
+        self._heed()
 
     def plan(
         self, ledger: AttemptLedger, upstreams: Upstreams, given_up: Collection[str]
@@ -192,13 +219,23 @@ class UpstreamGuard:
         now = self.clock()
         counters = self.bucket.counters()
         facts = {
-            "retry_tokens": f"{self.bucket.tokens(now):.3f}",
-            "retry_refusals": str(self._refusals),
-            "retry_extra_attempts": str(counters.withdrawals),
-            "retry_deposits": str(counters.deposits),
-            "hedges": str(self._hedges),
+            RETRY_TOKENS: f"{self.bucket.tokens(now):.3f}",
+            RETRY_REFUSALS: str(self._refusals),
+            RETRY_EXTRA_ATTEMPTS: str(counters.withdrawals),
+            RETRY_DEPOSITS: str(counters.deposits),
+            HEDGES: str(self._hedges),
         }
         for one in self._upstreams.guarded if self._upstreams is not None else ():
-            facts[f"upstream.{one.config.name}"] = one.breaker.state(now)
-            facts[f"breaker_opened.{one.config.name}"] = str(one.breaker.opened)
+            facts[BREAKER_STATE + one.config.name] = one.breaker.state(now)
+            facts[BREAKER_OPENED + one.config.name] = str(one.breaker.opened)
         return facts
+
+    def _heed(self) -> None:
+        now = self.clock()
+        for one in self._upstreams.guarded if self._upstreams is not None else ():
+            if one.place in self._down_elsewhere:
+                one.breaker.open_as_told(now)
+
+
+def _place(config: Upstream) -> UpstreamPlace:
+    return UpstreamPlace(config.name, config.base_url)

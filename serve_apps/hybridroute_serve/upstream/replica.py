@@ -47,7 +47,9 @@ class LlmProxyReplica:
         keeper_url = self._args.keeper_url
         session = self._keeper_session = aiohttp.ClientSession()
         self._accounts = DollarAccounts(session, keeper_url, token, self._replica)
-        self._share = ShareRenewer(session, keeper_url, token, self._guard.bucket, self._replica)
+        self._share = ShareRenewer(
+            session, keeper_url, token, self._guard.bucket, self._replica, news=self._guard
+        )
         self._source = LivePolicySource(session, keeper_url, token, Path(self._args.journal_dir), self._apply)
         self._relay = Relay(
             self._client,

@@ -2,7 +2,12 @@
 
 from typing import Any
 
-from hybridroute_cli.state_lines import describe_budgets, describe_problems, describe_upstreams
+from hybridroute_cli.state_lines import (
+    describe_budgets,
+    describe_problems,
+    describe_retries,
+    describe_upstreams,
+)
 
 BUDGET = {
     "limit_usd": "50.000000000",
@@ -37,6 +42,8 @@ def test_nothing_is_said_of_what_is_not_there():
     assert describe_budgets({}) == []
     assert describe_upstreams({}) == []
     assert describe_problems({}) == []
+    assert describe_retries({}) == []
+    assert describe_retries(replicas("llm-proxy", {})) == []
 
 
 def test_breakers_are_counted_over_the_replicas_that_are_alive():
@@ -51,6 +58,16 @@ def test_breakers_are_counted_over_the_replicas_that_are_alive():
         "upstream primary: closed 1, open 1; opened 3 times",
         "upstream second: closed 2",
     ]
+
+
+def test_the_retry_budget_is_that_of_all_replicas():
+    state = replicas(
+        "llm-proxy",
+        {"retry_tokens": "12.500", "retry_extra_attempts": "3", "retry_refusals": "0"},
+        {"retry_tokens": "0.250", "retry_extra_attempts": "4", "retry_refusals": "9"},
+    )
+
+    assert describe_retries(state) == ["retry budget: 12.8 tokens in hand; 7 extra attempts, 9 refused"]
 
 
 def test_problems_are_said_once():

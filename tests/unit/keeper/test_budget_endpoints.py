@@ -290,7 +290,7 @@ async def test_a_keeper_that_was_replaced_grants_nothing(bench: _Bench) -> None:
     newer = a_keeper_app(bench.directory, bench.clock)
     async with newer.router.lifespan_context(newer):
         answers: list[AsgiAnswer] = [
-            await bench.ask.post(SHARES_PATH, {"replica": "p1", "sequence": 1, "held": None}),
+            await bench.ask.share("p1"),
             await bench.ask.post(
                 RESERVATIONS_PATH,
                 {"attempt_id": "r1/llm/1", "replica": "p1", "accounts": ["route"], "nano_usd": 1},

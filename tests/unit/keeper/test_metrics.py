@@ -21,6 +21,20 @@ from hybridroute_serve.keeper.store import Store
 from support.policies import a_policy
 from support.reports import a_record, an_attempt
 
+
+def _proxy_beat(
+    replica: str, at: float, state: str, *, opened: int, refusals: int, extra: int, hedges: int
+) -> ReplicaHeartbeat:
+    told = {
+        "upstream.primary": state,
+        "breaker_opened.primary": str(opened),
+        "retry_refusals": str(refusals),
+        "retry_extra_attempts": str(extra),
+        "hedges": str(hedges),
+    }
+    return ReplicaHeartbeat(replica, "llm-proxy", 0.0, at, facts=told)
+
+
 _POLICY = a_policy()
 _RECORDS = [
     a_record("r1", total_seconds=0.004, first_byte_seconds=0.003),
@@ -35,12 +49,23 @@ _ATTEMPTS = [
     an_attempt("r3", 2, upstream="second", gate=Gate.SCOPE, cost_nano_usd=123_456_789),
 ]
 
+_BEATS = [
+    _proxy_beat("proxy-1", 1.0, "closed", opened=1, refusals=0, extra=3, hedges=0),
+    _proxy_beat("proxy-1", 3.0, "open", opened=2, refusals=4, extra=5, hedges=1),
+    _proxy_beat("proxy-1", 2.0, "closed", opened=1, refusals=0, extra=3, hedges=0),
+    _proxy_beat("proxy-1", 4.0, "open", opened=2, refusals=4, extra=5, hedges=1),
+    # Its upstream has moved, and its new breaker begins to count.
+    _proxy_beat("proxy-1", 5.0, "open", opened=1, refusals=4, extra=5, hedges=1),
+    _proxy_beat("proxy-2", 5.0, "half_open", opened=10, refusals=1, extra=0, hedges=0),
+]
+
 
 def _scrape(store: Store, reads: Reads, accept: str = "") -> str:
     store.apply_batches(
         [
             Batch(records=_RECORDS, attempts=_ATTEMPTS),
             Batch(records=_RECORDS[:2], heartbeats=[ReplicaHeartbeat("slm-1", "slm", 0.0, 46.8, 10.8)]),
+            Batch(heartbeats=_BEATS),
         ],
         _POLICY,
     )
@@ -93,10 +118,23 @@ def test_counters_equal_the_records(store: Store, reads: Reads) -> None:
     assert _value(text, cost, **small) == pytest.approx(0.003 * hour_usd, abs=1e-12)
     assert _value(text, "hybridroute_slm_idle_usd_total") == pytest.approx(0.01 * hour_usd, abs=1e-12)
     assert _value(text, "hybridroute_tokens_total", kind="prompt", **small) == 80
-    assert _value(text, "hybridroute_keeper_batches_total") == 2
+    assert _value(text, "hybridroute_keeper_batches_total") == 3
     assert _value(text, "hybridroute_keeper_duplicates_total", kind="request") == 2
     assert _value(text, "hybridroute_replicas", app="slm") == 1
     assert _value(text, "hybridroute_live_policy_info", version=_POLICY.version, mode="Hybrid") == 1
+
+
+def test_what_replicas_count_for_themselves_is_added_up(store: Store, reads: Reads) -> None:
+    text = _scrape(store, reads)
+    breakers = {
+        state: _value(text, "hybridroute_breakers", upstream="primary", state=state)
+        for state in ("closed", "open", "half_open")
+    }
+    assert breakers == {"closed": 0, "open": 1, "half_open": 1}
+    assert _value(text, "hybridroute_breaker_opened_total", upstream="primary") == 2 + 1 + 10
+    assert _value(text, "hybridroute_retry_refused_total") == 4 + 1
+    assert _value(text, "hybridroute_retry_extra_attempts_total") == 5
+    assert _value(text, "hybridroute_hedges_total") == 1
 
 
 def test_histograms_are_cumulative_and_count_the_records(store: Store, reads: Reads) -> None:

@@ -172,3 +172,30 @@ def test_a_new_replica_is_told_and_probes_like_the_others() -> None:
     assert breaker.offer(1.0) is Admission.PROBE
     breaker.open_as_told(1.0)
     assert breaker.offer(1.0) is Admission.PROBE
+
+
+def test_one_that_has_seen_for_itself_believes_nobody_until_that_is_long_ago() -> None:
+    breaker = Breaker()
+    assert not breaker.has_seen(0.0)
+    succeed(breaker, 0.0)
+    assert breaker.has_seen(29.9)
+    breaker.open_as_told(29.9)
+    assert breaker.state(29.9) is BreakerState.CLOSED
+    assert not breaker.has_seen(30.0)
+    breaker.open_as_told(30.0)
+    assert breaker.state(30.0) is BreakerState.OPEN
+
+
+def test_what_it_was_told_is_nothing_that_it_has_seen() -> None:
+    breaker = Breaker()
+    early = breaker.admit(0.0, first=True)
+    assert early is not None
+    breaker.open_as_told(0.0)
+    breaker.record(early, Verdict.FAILURE, 0.5, alternative=True, tokens=RICH)
+    assert not breaker.has_seen(0.5), "it was sent before"
+    probe = breaker.admit(1.0, first=True)
+    assert probe is not None
+    breaker.record(probe, Verdict.NEUTRAL, 1.0, alternative=True, tokens=RICH)
+    assert not breaker.has_seen(1.0)
+    fail(breaker, 1.0)
+    assert breaker.has_seen(1.0)

@@ -1,0 +1,32 @@
+"""Names of the facts that replicas put into their heartbeats, for those that read them: metrics and status.
+
+Values are text. Counters count from the replica's start. A name that ends in a dot is followed by an upstream's name.
+"""
+
+__all__ = [
+    "BREAKER_OPENED",
+    "BREAKER_STATE",
+    "HEDGES",
+    "JOURNAL_ERRORS",
+    "RETRY_DEPOSITS",
+    "RETRY_EXTRA_ATTEMPTS",
+    "RETRY_REFUSALS",
+    "RETRY_TOKENS",
+]
+
+JOURNAL_ERRORS = "journal_errors"
+"""Counter: failed writes and refused lines."""
+BREAKER_STATE = "upstream."
+"""`closed`, `open` or `half_open`."""
+BREAKER_OPENED = "breaker_opened."
+"""Counter: how often the breaker opened."""
+RETRY_TOKENS = "retry_tokens"
+"""In the replica's bucket now."""
+RETRY_REFUSALS = "retry_refusals"
+"""Counter: requests that would have been tried again, had there been a token."""
+RETRY_EXTRA_ATTEMPTS = "retry_extra_attempts"
+"""Counter: attempts that were paid with a token."""
+RETRY_DEPOSITS = "retry_deposits"
+"""Counter: attempts that got through and filled the bucket."""
+HEDGES = "hedges"
+"""Counter: attempts that were sent beside a slow one."""
