@@ -245,6 +245,8 @@ class KeeperArgs(_AppArgs):
     live_file: str
     live_config_map: str | None = None
     """`<namespace>/<name>/<entry>` of the ConfigMap that `live_file` is a copy of; None on one machine."""
+    ledger_config_map: str | None = None
+    """`<namespace>/<name>` of the ConfigMap that holds the dollar ledger; None keeps it in `state_dir`."""
 
 
 class StandInArgs(_Contract):

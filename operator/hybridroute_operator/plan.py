@@ -19,7 +19,7 @@ from hybridroute_api.v1alpha1.slm import Rollout
 from hybridroute_operator.observation import Observation
 from hybridroute_render.kubernetes.kinds import ObjectKey, key_of
 from hybridroute_render.kubernetes.names import MANAGER, ROUTE_LABEL, Part
-from hybridroute_render.kubernetes.objects import Manifest, route_names
+from hybridroute_render.kubernetes.objects import Manifest, render_ledger, route_names
 
 __all__ = [
     "DIGEST_ANNOTATION",
@@ -47,6 +47,8 @@ class ActionKind(StrEnum):
     """Server-side apply of the whole manifest."""
     CREATE_TOKENS = "CreateTokens"
     """Make the Secret with random tokens; never overwritten."""
+    CREATE_LEDGER = "CreateLedger"
+    """Make the ConfigMap that the keeper writes; never overwritten, and nothing is made before it."""
     DELETE = "Delete"
     RESIZE = "Resize"
     """Carry the bounds of worker groups to the live RayCluster, where KubeRay does not."""
@@ -87,7 +89,15 @@ def plan_actions(route: HybridRoute, desired: tuple[Manifest, ...], observed: Ob
     names = route_names(route)
     actions: list[Action] = []
     obstacles: list[Obstacle] = []
-    tokens = ObjectKey("Secret", names.internal)
+    tokens, ledger = ObjectKey("Secret", names.internal), ObjectKey("ConfigMap", names.ledger)
+    if ledger not in observed.children:
+        # First of all: whoever finds the others without it knows that it was lost, and money may have been spent.
+        spenders = (tokens, ObjectKey("RayService", names.part(Part.GATEWAY)))
+        ran = any(key in observed.children and _is_ours(observed.children[key], route) for key in spenders)
+        manifest = render_ledger(route, first=not ran)
+        actions.append(Action(ActionKind.CREATE_LEDGER, ledger, "does not exist", manifest))
+    elif not _is_ours(observed.children[ledger], route):
+        obstacles.append(_taken(ledger))
     if tokens not in observed.children:
         actions.append(Action(ActionKind.CREATE_TOKENS, tokens, "does not exist"))
     elif not _is_ours(observed.children[tokens], route):
@@ -99,7 +109,7 @@ def plan_actions(route: HybridRoute, desired: tuple[Manifest, ...], observed: Ob
         elif isinstance(planned, Obstacle):
             obstacles.append(planned)
     actions += _plan_sizes(route, desired, observed)
-    wanted = {key_of(manifest) for manifest in desired} | {tokens}
+    wanted = {key_of(manifest) for manifest in desired} | {tokens, ledger}
     actions += [
         Action(ActionKind.DELETE, key, "is no longer wanted")
         for key, child in sorted(observed.children.items(), key=lambda item: item[0])

@@ -85,13 +85,17 @@ class Reconciler:
             wrote = await self._write_status(key, document, previous, status)
             return Round(0, wrote_status=wrote, again_seconds=_SETTLED_SECONDS)
         desired = render_objects(route, self._settings)
-        internal = ObjectKey("Secret", route_names(route).internal)
-        wanted = (internal, *(key_of(manifest) for manifest in desired))
+        names = route_names(route)
+        once = (ObjectKey("ConfigMap", names.ledger), ObjectKey("Secret", names.internal))
+        wanted = (*once, *(key_of(manifest) for manifest in desired))
         observed = await self._cluster.observe(route, wanted)
         plan = plan_actions(route, desired, observed)
-        refused = [
-            error for action in plan.actions if (error := await self._try(key, document, route, action))
-        ]
+        refused: list[OperatorError] = []
+        for action in plan.actions:
+            error = await self._try(key, document, route, action)
+            refused += [error] if error is not None else []
+            if error is not None and action.kind is ActionKind.CREATE_LEDGER:
+                break
         status = decide_status(route, plan, observed, previous, self._now())
         wrote = await self._write_status(key, document, previous, status)
         settled = not plan.actions and _is_true(status, ConditionType.READY) and not _is_degraded(status)
@@ -120,6 +124,9 @@ class Reconciler:
             case ActionKind.CREATE_TOKENS:
                 tokens = {"token": self._make_token(), "metrics_token": self._make_token()}
                 await self._cluster.create(render_internal_secret(route, **tokens))
+            case ActionKind.CREATE_LEDGER:
+                assert action.manifest is not None  # noqa: S101 - a CREATE_LEDGER carries its manifest
+                await self._cluster.create(action.manifest)
             case ActionKind.APPLY:
                 assert action.manifest is not None  # noqa: S101 - an APPLY carries its manifest
                 await self._cluster.apply(action.manifest)

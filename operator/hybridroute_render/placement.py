@@ -38,3 +38,5 @@ class Placement:
     """The live policy document the keeper watches."""
     live_config_map: str | None = None
     """Where the document comes from in a cluster, see `KeeperArgs`; None on one machine."""
+    ledger_config_map: str | None = None
+    """Where the dollar ledger is kept in a cluster, see `KeeperArgs`; None on one machine."""

@@ -76,6 +76,7 @@ def render_gateway_applications(route: HybridRoute, placement: Placement) -> lis
         state_dir=placement.state_dir,
         live_file=placement.live_file,
         live_config_map=placement.live_config_map,
+        ledger_config_map=placement.ledger_config_map,
     )
     return [
         _application(

@@ -11,6 +11,16 @@ from support.kuberay import KUBERAY, serve_kuberay
 from support.operator_process import OperatorProcess, bind_operator_rights
 
 
+TIER_SECONDS = 300
+"""A test's limit: the first one also waits for the processes of the API server, on a machine that may be busy."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TIER_SECONDS))
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     pytest.importorskip("kopf", reason="kopf is not installed: `make venv` installs what the operator needs")

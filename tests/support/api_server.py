@@ -43,7 +43,8 @@ class ApiServer:
             with urllib.request.urlopen(request, context=_OPEN, timeout=30) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
-            text = error.read().decode()
+            with error:
+                text = error.read().decode()
             return error.code, json.loads(text) if text.startswith("{") else text
 
     def wait_for(self, path: str, holds: Callable[[int, Any], bool], *, seconds: float = 30.0) -> Any:

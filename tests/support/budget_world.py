@@ -7,7 +7,7 @@ Truth is what the upstream has billed, counted here and nowhere else.
 import random
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from hybridroute_api.windows import parse_window
 from hybridroute_serve.budgets.accounts import AccountTerms
@@ -37,7 +37,13 @@ from hybridroute_serve.budgets.ledger import (
     settle,
     standing,
 )
-from hybridroute_serve.budgets.store import FencedError, Held, StoreExistsError, StoreMissingError
+from hybridroute_serve.budgets.store import (
+    FencedError,
+    Held,
+    LedgerStore,
+    StoreExistsError,
+    StoreMissingError,
+)
 
 _T = TypeVar("_T")
 
@@ -63,6 +69,19 @@ class StoreTroubleError(Exception):
 
 class KeeperDownError(Exception):
     """Nobody answers."""
+
+
+class WorldStore(LedgerStore, Protocol):
+    """A store that a world can look into, break and lose."""
+
+    @property
+    def held(self) -> Held | None: ...
+    @held.setter
+    def held(self, nothing: None) -> None: ...
+    @property
+    def fails(self) -> str | None: ...
+    @fails.setter
+    def fails(self, when: str | None) -> None: ...
 
 
 class MemoryStore:
@@ -175,11 +194,18 @@ class Keeper:
 class World:
     """Everything, and what has truly been billed."""
 
-    def __init__(self, limit: int = 10_000, window: str = "60m", *, client_limit: int = 4_000) -> None:
+    def __init__(
+        self,
+        limit: int = 10_000,
+        window: str = "60m",
+        *,
+        client_limit: int = 4_000,
+        store: "WorldStore | None" = None,
+    ) -> None:
         self.now = 50_000.0
         self.wall_step = 0.0
         self.terms = {ROUTE: AccountTerms(limit, window), CLIENT: AccountTerms(client_limit, window)}
-        self.store = MemoryStore()
+        self.store = store or MemoryStore()
         self.lives = 1
         drive(create_ledger(self.store, self.terms, self.wall, life="L1"))
         self.keeper: Keeper | None = self.start_keeper()

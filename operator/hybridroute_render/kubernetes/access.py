@@ -1,6 +1,6 @@
 """What a route's pods may do at the API server: next to nothing. Pure.
 
-KubeRay binds the rights of Ray's autoscaler to the head's account by itself. Ours are reading one ConfigMap.
+KubeRay binds the rights of Ray's autoscaler to the head's account by itself. Ours are two ConfigMaps.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ __all__ = ["render_access"]
 
 
 def render_access(names: RouteNames) -> list[dict[str, Any]]:
-    """Return an account for each part, and the gateway's right to follow its live policy."""
+    """Return an account for each part, and the gateway's rights to its live policy and its ledger."""
     gateway = names.part(Part.GATEWAY)
     accounts = [
         {
@@ -31,8 +31,15 @@ def render_access(names: RouteNames) -> list[dict[str, Any]]:
                 "apiGroups": [""],
                 "resources": ["configmaps"],
                 "resourceNames": [names.live],
-                "verbs": ["get", "watch"],
-            }
+                "verbs": ["get"],
+            },
+            {
+                "apiGroups": [""],
+                "resources": ["configmaps"],
+                "resourceNames": [names.ledger],
+                # Compare-and-swap is a patch that names the version. Making it is the operator's.
+                "verbs": ["get", "patch"],
+            },
         ],
     }
     binding = {

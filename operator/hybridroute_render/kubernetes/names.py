@@ -30,6 +30,8 @@ class RouteNames:
         self.namespace = namespace
         self.live = f"{route}-live"
         """ConfigMap with the live policy."""
+        self.ledger = f"{route}-ledger"
+        """ConfigMap with the dollar ledger."""
         self.internal = f"{route}-internal"
         """Secret with the tokens that guard the paths and the metrics."""
 

@@ -1,7 +1,7 @@
 """HybridRoute → every Kubernetes object that belongs to it. Pure: the same route gives the same objects.
 
-The one exception is the Secret with the internal tokens, which is made once at random (`render_internal_secret`):
-its content is not a function of the route.
+Two exceptions are made once, and their content is not a function of the route: the Secret with the internal tokens
+(`render_internal_secret`), and the ConfigMap of the dollar ledger (`render_ledger`), which the keeper writes.
 """
 
 from typing import Any, Final
@@ -24,6 +24,7 @@ __all__ = [
     "DEFAULT_NAMESPACE",
     "Manifest",
     "render_internal_secret",
+    "render_ledger",
     "render_objects",
     "route_names",
     "route_url",
@@ -65,6 +66,22 @@ def render_internal_secret(route: HybridRoute, *, token: str, metrics_token: str
         "stringData": {"token": token, "metrics-token": metrics_token},
     }
     return _owned(route, names, secret)
+
+
+def render_ledger(route: HybridRoute, *, first: bool) -> Manifest:
+    """Return the ConfigMap in which the keeper begins the dollar ledger.
+
+    `first`: nothing of the route exists yet, so nothing was ever spent. Else one was lost, and the budget is exhausted
+    until what may have been spent no longer counts.
+    """
+    names = route_names(route)
+    ledger = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": names.ledger},
+        "data": {"past": "none" if first else "unknown"},
+    }
+    return _owned(route, names, ledger)
 
 
 def route_names(route: HybridRoute) -> RouteNames:

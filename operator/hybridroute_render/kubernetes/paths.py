@@ -51,4 +51,5 @@ def render_placement(names: RouteNames, part: Part) -> Placement:
         live_file=f"{WORK_DIR}/{LIVE_KEY}",
         # A mounted ConfigMap takes up to two minutes to change; the keeper reads it from the API itself.
         live_config_map=f"{names.namespace}/{names.live}/{LIVE_KEY}",
+        ledger_config_map=f"{names.namespace}/{names.ledger}",
     )

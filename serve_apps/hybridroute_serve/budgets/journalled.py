@@ -6,13 +6,21 @@ before anything else, because nobody knows whether it was written. One caller at
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import msgspec
 
 from hybridroute_serve.budgets.accounts import AccountTerms
 from hybridroute_serve.budgets.ledger import LedgerState, change_terms, exhausted_ledger, fresh_ledger
-from hybridroute_serve.budgets.store import FencedError, Held, LedgerStore, StoreMissingError
+from hybridroute_serve.budgets.store import (
+    FencedError,
+    Held,
+    LedgerStore,
+    StoreExistsError,
+    StoreMissingError,
+    StoreUnusedError,
+)
 
 __all__ = ["JournalledLedger", "Operation", "create_ledger", "decode_ledger", "encode_ledger", "open_ledger"]
 
@@ -107,9 +115,14 @@ async def open_ledger(
 ) -> JournalledLedger:
     """Become the ledger's only keeper. A store that is missing means exhausted, never zero spent.
 
-    `life`: a new random name, used if the store is missing.
+    `life`: a new random name, used if the store is missing or was never used.
     """
     try:
+        held = await store.acquire()
+    except StoreUnusedError:
+        # Two keepers may begin it at once; the one that comes second finds it begun.
+        with suppress(StoreExistsError):
+            await create_ledger(store, terms, now_unix, life=life)
         held = await store.acquire()
     except StoreMissingError:
         await store.create(encode_ledger(exhausted_ledger(life, terms, now_unix)))

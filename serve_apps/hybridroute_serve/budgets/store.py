@@ -3,17 +3,33 @@
 `acquire` makes the caller the only writer: it raises the epoch, and every later `save` under an earlier one
 fails, so a keeper that was replaced can grant nothing more. A save also names the version it replaces. A store
 that is missing is not an empty one: money may have been spent, see `journalled.open_ledger`. Adapters:
-`sqlite_store`; others do the same with compare-and-swap.
+`sqlite_store`, and `hybridroute_serve.keeper.config_map_store` with compare-and-swap.
 """
 
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["FencedError", "Held", "LedgerStore", "StoreExistsError", "StoreMissingError"]
+__all__ = [
+    "FencedError",
+    "Held",
+    "LedgerStore",
+    "StoreExistsError",
+    "StoreMissingError",
+    "StoreUnavailableError",
+    "StoreUnusedError",
+]
 
 
 class StoreMissingError(Exception):
     """There is no document, or none that can be read: what was spent is unknown."""
+
+
+class StoreUnusedError(StoreMissingError):
+    """There is no document yet, and whoever made the store says that nothing was ever spent."""
+
+
+class StoreUnavailableError(OSError):
+    """The store does not answer now: it is not known whether it was written."""
 
 
 class StoreExistsError(Exception):

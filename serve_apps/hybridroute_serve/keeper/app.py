@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hybridroute_api.records import Batch
 from hybridroute_api.serving import KeeperArgs
 from hybridroute_api.vocabulary import ErrorCode, InternalHeader
+from hybridroute_serve.budgets.store import StoreUnavailableError
 from hybridroute_serve.journal import BATCH_PATH
 from hybridroute_serve.keeper.accounts import account_costs
 from hybridroute_serve.keeper.answers import JSON, answer_error, answer_json, bad_request, not_found
@@ -94,6 +95,7 @@ def build_keeper_app(
             BadBodyError: _answer_bad_body,
             EndedReplicaError: _answer_bad_body,
             sqlite3.Error: _answer_store_failure,
+            StoreUnavailableError: _answer_store_failure,
         },
         lifespan=lifespan,
     )

@@ -1,7 +1,7 @@
 """The dollar ledger at work in the keeper: reservations, leases, and the ends of what has died or gone silent.
 
 Around the pure ledger (`budgets`): terms that follow the live policy, clocks, and journals of dead replicas. Not
-here: the file (`ledger_file`), HTTP (`budget_endpoints`).
+here: the hold on its store (`stored_ledger`), HTTP (`budget_endpoints`).
 """
 
 import asyncio
@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from hybridroute_api.records import Batch
@@ -37,7 +36,8 @@ from hybridroute_serve.budgets.ledger import (
     standing,
 )
 from hybridroute_serve.keeper.budget_terms import BudgetTerms
-from hybridroute_serve.keeper.ledger_file import LedgerFile
+from hybridroute_serve.keeper.ledger_home import LedgerHome
+from hybridroute_serve.keeper.stored_ledger import StoredLedger
 
 __all__ = ["BudgetsNotReadyError", "DollarParts", "Dollars", "EndedReplicaError"]
 
@@ -59,7 +59,7 @@ class EndedReplicaError(Exception):
 class DollarParts:
     """What the keeper lends its ledger."""
 
-    state_dir: Path
+    home: LedgerHome
     clock: Callable[[], float]
     """Unix seconds, for windows alone."""
     monotonic: Callable[[], float]
@@ -81,9 +81,10 @@ class Dollars:
         self._opened_at = parts.monotonic()
         self._denied: Counter[str] = Counter()
         self._ended: dict[str, None] = {}
-        self._file = LedgerFile(
-            parts.state_dir,
+        self._stored = StoredLedger(
+            parts.home,
             clock=parts.clock,
+            monotonic=parts.monotonic,
             terms=self._known_terms,
             confirm_epoch=parts.confirm_epoch,
             on_open=self._note_open,
@@ -91,14 +92,14 @@ class Dollars:
 
     async def make_first(self) -> None:
         """Make the ledger of a route that has never had one. Errors: sqlite3.Error, OSError."""
-        await self._file.make_first()
+        await self._stored.make_first()
 
     async def close(self) -> None:
-        """Finish what waits, and let go of the file."""
-        await self._file.close()
+        """Finish what waits, and let go of the ledger."""
+        await self._stored.close()
 
     async def follow(self, policy: LivePolicy) -> None:
-        """Bring in force what policy and clients file say now; the first time, that opens the ledger."""
+        """Bring in force what policy and clients file say now; the first time, that opens a ledger not shared."""
         longest = max(upstream.timeouts.total_seconds for upstream in policy.llm.upstreams)
         # Twice: an upstream may bill later than the proxy waits. Never less than before: old requests go on.
         longest = max(self._hold_terms.longest_request_seconds, 2 * longest)
@@ -106,8 +107,8 @@ class Dollars:
         self._expiries.change_terms(self._hold_terms)
         await self._source.refresh(policy)
         terms = self._source.terms
-        if terms is not None and terms != self._terms_in_force:
-            await self._file.submit(lambda state: (change_terms(state, terms, self._parts.clock()), None))
+        if terms is not None and terms != self._terms_in_force and not self._stored.waits_for_claims:
+            await self._stored.submit(lambda state: (change_terms(state, terms, self._parts.clock()), None))
             self._terms_in_force = terms
             _LOG.info("budgets were brought in force accounts=%d", len(terms))
 
@@ -121,16 +122,16 @@ class Dollars:
             if call.lease_id is not None:
                 # The budget was taken away while this was out: what was spent is noted, nothing more is lent.
                 last = replace(call, need_nano_usd=0, refill=False)
-                await self._file.submit(lambda state: lease(state, last, self._parts.clock()))
+                await self._stored.submit(lambda state: lease(state, last, self._parts.clock()))
             raise UnknownAccountError(call.account)
-        answer: LeaseAnswer = await self._file.submit(lambda state: lease(state, call, self._parts.clock()))
+        answer: LeaseAnswer = await self._stored.submit(lambda state: lease(state, call, self._parts.clock()))
         if answer.lease_id is not None and answer.outcome is not LeaseOutcome.CLOSED:
             self._expiries.heard(answer.lease_id, self._parts.monotonic())
         return answer
 
     async def close_lease(self, lease_id: str, settled_nano_usd: int) -> None:
         """End a lease whose holder gives it back."""
-        await self._file.submit(
+        await self._stored.submit(
             lambda state: (close_lease(state, lease_id, settled_nano_usd, self._parts.clock()), None)
         )
         self._expiries.forget(lease_id)
@@ -142,7 +143,7 @@ class Dollars:
         claim = replace(claim, accounts=tuple(name for name in claim.accounts if name in terms))
         if not claim.accounts:
             return Reserved(claim.nano_usd)
-        answer: Reserved | Denied = await self._file.submit(
+        answer: Reserved | Denied = await self._stored.submit(
             lambda state: reserve(state, claim, self._parts.clock())
         )
         if isinstance(answer, Denied):
@@ -153,7 +154,7 @@ class Dollars:
 
     async def settle(self, attempt_id: str, billed_nano_usd: int | None) -> None:
         """End a reservation; one that is unknown has ended."""
-        settlement = await self._file.submit(
+        settlement = await self._stored.submit(
             lambda state: settle(state, attempt_id, billed_nano_usd, self._parts.clock())
         )
         self._expiries.forget(attempt_id)
@@ -171,7 +172,7 @@ class Dollars:
         """
         ended = {beat.replica for beat in batch.heartbeats if beat.ended}
         self._remember_ended(ended)
-        state = self._file.state
+        state = self._stored.state
         if state is None:
             return
         reported = [report for report in batch.attempts if report.attempt_id in state.reservations]
@@ -183,29 +184,29 @@ class Dollars:
 
     async def sweep(self) -> None:
         """End what has been silent too long, age a lost past, and see to it that the ledger is still ours."""
-        await self._file.confirm()
-        if self._file.state is None:
+        await self._stored.confirm()
+        if self._stored.state is None:
             return
         now = self._parts.monotonic()
         for key in self._expiries.due(now):
-            await self._file.submit(partial(self._end_silent, key))
+            await self._stored.submit(partial(self._end_silent, key))
             self._expiries.forget(key)
             _LOG.warning("silent holder's money was counted as spent key=%s", key)
         if now >= self._opened_at + self._hold_terms.silence_seconds:
-            await self._file.submit(lambda state: (age_lost_past(state, self._parts.clock()), None))
+            await self._stored.submit(lambda state: (age_lost_past(state, self._parts.clock()), None))
 
     def standings(self) -> dict[str, Standing]:
-        """Return each budgeted account's numbers; empty before the ledger is open."""
-        state, now = self._file.state, self._parts.clock()
+        """Return each budgeted account's numbers; empty before the ledger was read."""
+        if self._source.terms is None:
+            return {}
+        state, now = self._stored.shown, self._parts.clock()
         if state is None:
             return {}
-        return {
-            name: standing(state, name, now) for name in self._source.terms or () if name in state.accounts
-        }
+        return {name: standing(state, name, now) for name in self._source.terms if name in state.accounts}
 
     def lease_ids(self) -> tuple[str, ...] | None:
         """Return the leases that are out; None while that is not known."""
-        state = self._file.state
+        state = self._stored.state
         return tuple(state.leases) if state is not None else None
 
     def take_denials(self) -> Counter[str]:
@@ -214,12 +215,12 @@ class Dollars:
         return taken
 
     async def _end_holders(self, replicas: set[str]) -> None:
-        state = self._file.state
+        state = self._stored.state
         assert state is not None  # noqa: S101 - `learn` looked, and an open ledger stays open
         leases = [key for key, held in state.leases.items() if held.replica in replicas]
         sums = await self._parts.read_lease_sums(leases) if leases else {}
         for lease_id in leases:
-            await self._file.submit(partial(self._end_lease, lease_id, sums.get(lease_id, 0)))
+            await self._stored.submit(partial(self._end_lease, lease_id, sums.get(lease_id, 0)))
             self._expiries.forget(lease_id)
         for attempt_id, reservation in state.reservations.items():
             if reservation.replica in replicas:

@@ -19,10 +19,12 @@ from typing import TypeVar
 from hybridroute_api.records import Batch
 from hybridroute_api.serving import KeeperArgs, LivePolicy
 from hybridroute_serve.budgets import store as ledger_store
+from hybridroute_serve.keeper.api_server import ApiConnection, ConfigMap, find_api_access
 from hybridroute_serve.keeper.budget_messages import ShareAnswer, ShareCall
 from hybridroute_serve.keeper.committer import Committer
-from hybridroute_serve.keeper.config_map import ConfigMapFollower, find_api_access
+from hybridroute_serve.keeper.config_map import ConfigMapFollower
 from hybridroute_serve.keeper.dollars import DollarParts, Dollars
+from hybridroute_serve.keeper.ledger_home import ConfigMapLedgerHome, FileLedgerHome, LedgerHome
 from hybridroute_serve.keeper.live import LiveFile
 from hybridroute_serve.keeper.metric_table import BUDGET_DENIED
 from hybridroute_serve.keeper.reads import Reads
@@ -72,11 +74,13 @@ class Keeper:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="keeper-write")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="keeper-read")
         self._tasks: list[asyncio.Task[None]] = []
+        self._api: ApiConnection | None = None
         self._follower: ConfigMapFollower | None = None
-        if args.live_config_map is not None:
-            access = find_api_access(os.environ)
+        if args.live_config_map is not None or args.ledger_config_map is not None:
+            self._api = ApiConnection(find_api_access(os.environ))
+        if self._api is not None and args.live_config_map is not None:
             self._follower = ConfigMapFollower(
-                access, args.live_config_map, Path(args.live_file), sleep=sleep
+                self._api, args.live_config_map, Path(args.live_file), sleep=sleep
             )
 
     async def start(self) -> None:
@@ -92,7 +96,7 @@ class Keeper:
         self.shares = RetryShares(epoch=self.epoch, monotonic=self._monotonic)
         self.dollars = Dollars(
             DollarParts(
-                state_dir=self._path.parent,
+                home=self._find_ledger_home(),
                 clock=self._clock,
                 monotonic=self._monotonic,
                 confirm_epoch=self._confirm_epoch,
@@ -122,10 +126,10 @@ class Keeper:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._follower is not None:
-            await self._follower.stop()
         await self._committer.stop()
         await self.dollars.close()
+        if self._api is not None:
+            await self._api.stop()
         await self._write(self._store.close)
         await self.read(Reads.close)
         self._writer.shutdown()
@@ -225,6 +229,8 @@ class Keeper:
                 await self._write(partial(self._store.add_totals, totals))
         except (ledger_store.FencedError, FencedError) as error:
             self._note_fence(error)
+        except ledger_store.StoreUnavailableError as error:
+            _LOG.warning("ledger did not answer reason=%s", error)
 
     async def _watch_budgets(self) -> None:
         while True:
@@ -246,6 +252,13 @@ class Keeper:
             self._note_fence(error)
         except (sqlite3.Error, OSError, ValueError) as error:
             _LOG.error("budgets could not be brought in force error=%s", error)
+
+    def _find_ledger_home(self) -> LedgerHome:
+        if self._api is None or self._args.ledger_config_map is None:
+            return FileLedgerHome(self._path.parent)
+        namespace, name = self._args.ledger_config_map.split("/")
+        config_map = ConfigMap(self._api, namespace, name)
+        return ConfigMapLedgerHome(config_map, monotonic=self._monotonic, sleep=self._sleep)
 
     async def _confirm_epoch(self) -> None:
         epoch = await self.read(Reads.read_epoch)

@@ -8,13 +8,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from support.budget_world import CLIENT, HOLD_TERMS, ROUTE, World
+from support.budget_world import CLIENT, HOLD_TERMS, ROUTE, MemoryStore, World, WorldStore
+from support.config_maps import WorldConfigMap
 
 WINDOWS = ("2m", "60m", "1d@Europe/Berlin", "2m", "month")
 FATES = ("answered", "answered", "answered", "answer_lost", "answer_late", "call_late")
 SECONDS = (0.5, 5.0, 30.0, 100.0, 200.0, 4_000.0)
 STEPS = (-7_200.0, -60.0, 60.0, 7_200.0, 90_000.0)
 LIMITS = (10_000, 20_000, 3_000, 0)
+
+STORES: list[Callable[[], WorldStore]] = [MemoryStore, WorldConfigMap]
+"""The port itself, and its compare-and-swap in a ConfigMap."""
 
 any_index = st.integers(0, 1_000)
 fates = st.sampled_from(FATES)
@@ -27,9 +31,9 @@ class Ledgers(RuleBasedStateMachine):
         super().__init__()
         self.world = World()
 
-    @initialize(window=st.sampled_from(WINDOWS), replicas=st.integers(1, 3))
-    def start(self, window: str, replicas: int) -> None:
-        self.world = World(window=window)
+    @initialize(window=st.sampled_from(WINDOWS), replicas=st.integers(1, 3), store=st.sampled_from(STORES))
+    def start(self, window: str, replicas: int, store: Callable[[], WorldStore]) -> None:
+        self.world = World(window=window, store=store())
         for _ in range(replicas):
             self.world.replica_joins()
 
@@ -160,7 +164,7 @@ def walk(world: World, draw: random.Random, steps: int, *, lose_store: bool) -> 
 @pytest.mark.parametrize("seed", range(75))
 def test_long_walks(seed: int) -> None:
     draw = random.Random(seed)
-    world = World(window=WINDOWS[seed % len(WINDOWS)])
+    world = World(window=WINDOWS[seed % len(WINDOWS)], store=STORES[seed % 2]())
     world.replica_joins()
     walk(world, draw, 500, lose_store=False)
     assert world.bills > 0
@@ -169,7 +173,7 @@ def test_long_walks(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(1_000, 1_040))
 def test_long_walks_that_lose_the_store(seed: int) -> None:
     draw = random.Random(seed)
-    world = World(window=WINDOWS[seed % len(WINDOWS)])
+    world = World(window=WINDOWS[seed % len(WINDOWS)], store=STORES[seed % 2]())
     world.replica_joins()
     walk(world, draw, 500, lose_store=True)
 
@@ -178,7 +182,7 @@ def test_long_walks_that_lose_the_store(seed: int) -> None:
 def test_after_any_walk_service_resumes_and_the_limit_is_used(seed: int) -> None:
     """Nothing stays stuck: once all is quiet and the window has turned, at least 90 % can be spent again."""
     draw = random.Random(seed)
-    world = World(window="60m")
+    world = World(window="60m", store=STORES[seed // 2 % 2]())
     world.replica_joins()
     walk(world, draw, 300, lose_store=seed % 2 == 0)
 

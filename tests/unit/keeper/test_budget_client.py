@@ -15,7 +15,7 @@ from hybridroute_serve.budgets.expiry import HoldTerms
 from hybridroute_serve.keeper.budget_client import Denied, DeniedReason, DollarAccounts, Reservation
 from hybridroute_serve.keeper.budget_messages import LEASES_PATH, RESERVATIONS_PATH, SETTLEMENTS_PATH
 from hybridroute_serve.keeper.calls import AWAY_SECONDS, KeeperAwayError, KeeperCalls
-from hybridroute_serve.keeper.ledger_file import LEDGER_NAME
+from hybridroute_serve.keeper.ledger_home import LEDGER_NAME
 from hybridroute_serve.wire.asgi import ASGIApp, Receive, Scope, Send, send_answer, serve_lifespan
 from support.budgets import KeeperAsker, a_budgeted_policy, write_clients
 from support.clocks import TurnedClock

@@ -18,7 +18,7 @@ from hybridroute_serve.keeper.budget_messages import (
     SHARE_LEAVE_PATH,
     SHARES_PATH,
 )
-from hybridroute_serve.keeper.ledger_file import LEDGER_NAME
+from hybridroute_serve.keeper.ledger_home import LEDGER_NAME
 from hybridroute_serve.keeper.service import Keeper
 from support.asgi_client import AsgiAnswer
 from support.budgets import KeeperAsker, a_budgeted_policy, write_clients

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from hybridroute_serve.keeper.config_map import ApiAccess, ConfigMapFollower, find_api_access
+from hybridroute_serve.keeper.api_server import ApiAccess, ApiConnection, find_api_access
+from hybridroute_serve.keeper.config_map import ConfigMapFollower
 from hybridroute_serve.keeper.service import Keeper
 from support.keepers import keeper_args
 from support.policies import a_policy
@@ -46,9 +47,9 @@ async def access(server: FakeApiServer, tmp_path: Path) -> AsyncIterator[ApiAcce
 
 @pytest.fixture
 async def follower(access: ApiAccess, tmp_path: Path) -> AsyncIterator[ConfigMapFollower]:
-    following = ConfigMapFollower(access, "shop/support-live/live.json", tmp_path / "work" / "live.json")
-    yield following
-    await following.stop()
+    connection = ApiConnection(access)
+    yield ConfigMapFollower(connection, "shop/support-live/live.json", tmp_path / "work" / "live.json")
+    await connection.stop()
 
 
 async def test_a_change_is_copied(follower: ConfigMapFollower, server: FakeApiServer, tmp_path: Path) -> None:
@@ -73,8 +74,9 @@ async def test_what_did_not_change_is_not_written(
 
 
 FAILURES: list[tuple[int, Any, str]] = [
-    (403, {"kind": "Status"}, "no answer: ClientResponseError"),
-    (500, {}, "no answer: ClientResponseError"),
+    (403, {"kind": "Status"}, "answer 403"),
+    (404, {"kind": "Status"}, "not understood: TypeError 'NoneType' object is not subscriptable"),
+    (500, {}, "answer 500"),
     (200, {"metadata": {"resourceVersion": "3"}, "data": {}}, "not understood: KeyError 'live.json'"),
     (200, {"metadata": {"resourceVersion": "3"}}, "not understood: KeyError 'data'"),
     (200, [], "not understood: TypeError list indices must be integers or slices, not str"),

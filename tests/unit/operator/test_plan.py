@@ -12,12 +12,13 @@ from hybridroute_operator.observation import Observation
 from hybridroute_operator.plan import ActionKind, Plan, plan_actions, stamp_manifest
 from hybridroute_render.kubernetes.kinds import ObjectKey, key_of
 from hybridroute_render.kubernetes.names import Part
-from hybridroute_render.kubernetes.objects import render_internal_secret, render_objects
+from hybridroute_render.kubernetes.objects import render_internal_secret, render_ledger, render_objects
 from support.golden import CLUSTER
 from support.routes import merged, route_of
 
 META = {"metadata": {"namespace": "shop", "uid": "u1", "generation": 1}}
 LIVE = ObjectKey("ConfigMap", "support-live")
+LEDGER = ObjectKey("ConfigMap", "support-ledger")
 TOKENS = ObjectKey("Secret", "support-internal")
 GATEWAY = ObjectKey("RayService", "support-gateway")
 SLM = ObjectKey("RayService", "support-slm")
@@ -35,7 +36,8 @@ def at_rest(changes: dict[str, Any] | None = None) -> Children:
     owner = route(changes)
     secret = render_internal_secret(owner, token="a", metrics_token="b")
     stamped = [stamp_manifest(manifest) for manifest in render_objects(owner, CLUSTER)]
-    return {key_of(item): copy.deepcopy(item) for item in (secret, *stamped)}
+    ledger = render_ledger(owner, first=True)
+    return {key_of(item): copy.deepcopy(item) for item in (ledger, secret, *stamped)}
 
 
 def plan(children: Children, changes: dict[str, Any] | None = None, **facts: Any) -> Plan:
@@ -59,12 +61,42 @@ def test_what_others_add_is_let_be() -> None:
     assert plan(children) == Plan(())
 
 
-def test_everything_is_made_of_nothing_tokens_first() -> None:
+def test_everything_is_made_of_nothing_ledger_and_tokens_first() -> None:
     planned = plan({})
-    assert planned.actions[0].kind is ActionKind.CREATE_TOKENS
-    assert planned.actions[0].key == TOKENS
-    assert {action.kind for action in planned.actions[1:]} == {ActionKind.APPLY}
+    assert told(planned)[:2] == [
+        (ActionKind.CREATE_LEDGER, LEDGER, "does not exist"),
+        (ActionKind.CREATE_TOKENS, TOKENS, "does not exist"),
+    ]
+    assert {action.kind for action in planned.actions[2:]} == {ActionKind.APPLY}
     assert {action.key for action in planned.actions} == set(at_rest())
+
+
+@pytest.mark.parametrize(
+    ("left", "past"),
+    [((), "none"), ((TOKENS,), "unknown"), ((GATEWAY,), "unknown"), ((LIVE,), "none")],
+)
+def test_a_ledger_is_the_first_only_where_nothing_could_spend_yet(
+    left: tuple[ObjectKey, ...], past: str
+) -> None:
+    children = {key: item for key, item in at_rest().items() if key in left}
+    action = plan(children).actions[0]
+    assert action.kind is ActionKind.CREATE_LEDGER
+    assert action.manifest is not None
+    assert action.manifest["data"] == {"past": past}
+
+
+def test_what_a_deleted_route_of_the_same_name_leaves_behind_has_spent_nothing_of_this_one() -> None:
+    children = {TOKENS: at_rest()[TOKENS]}
+    children[TOKENS]["metadata"]["ownerReferences"][0]["uid"] = "of the one before"
+    action = plan(children).actions[0]
+    assert action.manifest is not None
+    assert action.manifest["data"] == {"past": "none"}
+
+
+def test_what_the_keeper_writes_is_let_be() -> None:
+    children = at_rest()
+    children[LEDGER]["data"] = {"epoch": "7", "ledger.json": "{}"}
+    assert plan(children) == Plan(())
 
 
 def drop(key: ObjectKey) -> Callable[[Children], None]:

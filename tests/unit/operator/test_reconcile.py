@@ -18,6 +18,7 @@ from support.routes import route_document
 
 KEY = RouteKey("default", "support")
 LIVE = ObjectKey("ConfigMap", "support-live")
+LEDGER = ObjectKey("ConfigMap", "support-ledger")
 SLM = ObjectKey("RayService", "support-slm")
 Changes = dict[str, Any]
 
@@ -77,7 +78,7 @@ async def test_a_new_route_is_made_whole_and_then_left_alone(cluster: FakeCluste
     operator = Operator(cluster)
     assert await operator.settle() == 1
     made = copy.deepcopy(cluster.objects)
-    assert len(made) == 13
+    assert len(made) == 14
     cluster.writes.clear()
     for _ in range(5):
         operator.now += timedelta(minutes=1)
@@ -119,7 +120,7 @@ async def test_every_child_is_repaired(cluster: FakeCluster, drift: Any) -> None
     operator = Operator(cluster)
     await operator.settle()
     wanted = without_tokens(cluster)
-    for key in [key for key in cluster.objects if key.kind != "Secret"]:
+    for key in [key for key in cluster.objects if key.kind != "Secret" and key != LEDGER]:
         drift(cluster.objects, key)
     await operator.settle()
     for key, repaired in without_tokens(cluster).items():
@@ -167,7 +168,7 @@ async def test_a_crash_at_any_write_ends_the_same(cluster: FakeCluster) -> None:
     cluster.put_route(document())
     await Operator(cluster).settle()
     writes, wanted = len(cluster.writes), without_tokens(cluster)
-    assert writes == 14  # 13 objects and the status
+    assert writes == 15  # 14 objects and the status
     for crash_at in range(writes):
         broken = FakeCluster()
         broken.put_route(document())
@@ -219,13 +220,40 @@ async def test_an_object_that_is_refused_stops_nothing_else(cluster: FakeCluster
     cluster.before_write = refuse
     with pytest.raises(ApiRejectedError):
         await operator.reconciler.reconcile(KEY)
-    assert len(cluster.objects) == 11
+    assert len(cluster.objects) == 12
     assert condition(cluster, "Accepted")[0] == "True"
     [first, _] = [event for event in cluster.events if event.warning]
     assert first.message == "NetworkPolicy support-gateway: admission webhook says no"
     cluster.before_write = lambda _: None
     await operator.settle()
     assert without_tokens(cluster) == await fresh()
+
+
+async def test_without_its_ledger_nothing_of_a_route_is_made(cluster: FakeCluster) -> None:
+    cluster.put_route(document())
+    operator = Operator(cluster)
+
+    def refuse(what: str) -> None:
+        if LEDGER.name in what:
+            raise ApiRejectedError("exceeded quota")
+
+    cluster.before_write = refuse
+    with pytest.raises(ApiRejectedError):
+        await operator.reconciler.reconcile(KEY)
+    assert cluster.objects == {}
+    assert condition(cluster, "Accepted")[0] == "True"
+    cluster.before_write = lambda _: None
+    await operator.settle()
+    assert cluster.objects[LEDGER]["data"] == {"past": "none"}
+
+
+async def test_a_lost_ledger_is_made_again_as_one_whose_past_is_unknown(cluster: FakeCluster) -> None:
+    cluster.put_route(document())
+    operator = Operator(cluster)
+    await operator.settle()
+    assert cluster.objects.pop(LEDGER)["data"] == {"past": "none"}
+    await operator.settle()
+    assert cluster.objects[LEDGER]["data"] == {"past": "unknown"}
 
 
 REFUSED: list[tuple[Changes, str]] = [

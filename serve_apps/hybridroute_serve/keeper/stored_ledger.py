@@ -1,55 +1,56 @@
-"""The ledger's file, its one thread and its one writer: operations in, stored in groups, then answered.
+"""A keeper's hold on its ledger, one writer: operations in, stored in groups, then answered.
 
-Operations that come while one group is stored go into the next, together. A file that is lost under the keeper is
+Operations that come while one group is stored go into the next, together. A store that is lost under the keeper is
 made anew, exhausted. Opening it fences every earlier keeper off, so a keeper that was itself replaced must not: it
-asks first. Not here: what operations mean (`dollars`).
+asks first. Not here: what operations mean (`dollars`), where it is stored (`ledger_home`).
 """
 
 import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from hybridroute_serve.budgets.accounts import AccountTerms
-from hybridroute_serve.budgets.journalled import JournalledLedger, Operation, create_ledger, open_ledger
-from hybridroute_serve.budgets.ledger import LedgerState, UnknownAccountError
-from hybridroute_serve.budgets.sqlite_store import SqliteLedgerStore
-from hybridroute_serve.budgets.store import StoreExistsError, StoreMissingError
+import msgspec
 
-__all__ = ["LedgerFile"]
+from hybridroute_serve.budgets.accounts import AccountTerms
+from hybridroute_serve.budgets.journalled import JournalledLedger, Operation, open_ledger
+from hybridroute_serve.budgets.ledger import LedgerState, UnknownAccountError, change_terms
+from hybridroute_serve.budgets.store import StoreMissingError, StoreUnavailableError
+from hybridroute_serve.keeper.ledger_home import LedgerHome
+
+__all__ = ["StoredLedger"]
 
 _LOG = logging.getLogger(__name__)
 
-LEDGER_NAME = "ledger.sqlite3"
 GROUP_OPERATIONS = 256
 """A group takes no more, so that nobody waits long for others' operations."""
 
 
-class LedgerFile:
-    """One keeper's hold on the file; it opens with the first operation."""
+class StoredLedger:
+    """One keeper's hold; it begins with the first operation."""
 
     def __init__(
         self,
-        directory: Path,
+        home: LedgerHome,
         *,
         clock: Callable[[], float],
+        monotonic: Callable[[], float],
         terms: Callable[[], Mapping[str, AccountTerms]],
         confirm_epoch: Callable[[], Awaitable[None]],
         on_open: Callable[[LedgerState], None],
     ) -> None:
         """`terms` and `confirm_epoch` are asked before it is opened, and raise if it must not be."""
-        self._path = directory / LEDGER_NAME
+        self._home = home
         self._clock = clock
+        self._monotonic = monotonic
         self._terms = terms
         self._confirm_epoch = confirm_epoch
         self._on_open = on_open
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="keeper-ledger")
-        self._store = SqliteLedgerStore(self._path, self._offload)
         self._ledger: JournalledLedger | None = None
+        self._peeked: LedgerState | None = None
+        self._confirmed_at = float("-inf")
         self._lock = asyncio.Lock()
         self._waiting: list[tuple[Operation, asyncio.Future[Any]]] = []
         self._task: asyncio.Task[None] | None = None
@@ -59,28 +60,51 @@ class LedgerFile:
         """The state as it is stored; None before it is open."""
         return self._ledger.state if self._ledger is not None else None
 
+    @property
+    def shown(self) -> LedgerState | None:
+        """The state for people to see: before it is open, what was stored when this keeper last looked."""
+        if self._ledger is not None or self._peeked is None:
+            return self.state
+        return change_terms(self._peeked, self._terms(), self._clock())
+
+    @property
+    def waits_for_claims(self) -> bool:
+        """True while only a claim may open it."""
+        return self._home.is_shared and self._ledger is None
+
     async def make_first(self) -> None:
-        """Make the file of a route that has never had one. Errors: sqlite3.Error, OSError."""
-        if not await asyncio.to_thread(self._path.exists):
-            with suppress(StoreExistsError):
-                await create_ledger(self._store, {}, self._clock(), life=secrets.token_hex(8))
+        """Make the store of a route that has never had one. Errors: sqlite3.Error, OSError."""
+        await self._home.make_first(self._clock())
 
     async def close(self) -> None:
-        """Finish what waits, and let go of the file."""
+        """Finish what waits, and let go of the store."""
         if self._task is not None:
             await self._task
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._store.close)
-        self._thread.shutdown()
+        await self._home.close()
 
     async def confirm(self) -> None:
-        """Make sure that the file is there and ours, or make a lost one anew. Errors: FencedError, sqlite3.Error."""
+        """Make sure that the store is there and ours, or make a lost one anew.
+
+        Errors: FencedError, sqlite3.Error, OSError.
+        """
+        if self._monotonic() - self._confirmed_at < self._home.confirm_seconds:
+            return
+        self._confirmed_at = self._monotonic()
         async with self._lock:
             if self._ledger is None:
+                await self._look()
                 return
             try:
                 await self._ledger.confirm()
             except StoreMissingError:
                 await self._open_again(self._ledger)
+
+    async def _look(self) -> None:
+        try:
+            self._peeked = await self._home.peek()
+        except (StoreMissingError, StoreUnavailableError, msgspec.DecodeError) as error:
+            self._peeked = None
+            _LOG.warning("ledger was not read reason=%s", error)
 
     async def submit(self, operation: Operation) -> Any:
         """Return the operation's answer once it is stored.
@@ -95,6 +119,7 @@ class LedgerFile:
 
     async def _drain(self) -> None:
         while self._waiting:
+            await self._home.turn()
             group, self._waiting = self._waiting[:GROUP_OPERATIONS], self._waiting[GROUP_OPERATIONS:]
             try:
                 answers = await self._commit([_guarded(operation) for operation, _ in group])
@@ -124,16 +149,13 @@ class LedgerFile:
     async def _open(self) -> JournalledLedger:
         terms = self._terms()
         await self._confirm_epoch()
-        ledger = await open_ledger(self._store, terms, self._clock(), life=secrets.token_hex(8))
+        ledger = await open_ledger(self._home.store, terms, self._clock(), life=secrets.token_hex(8))
         self._ledger = ledger
         self._on_open(ledger.state)
         if any(account.past_unknown for account in ledger.state.accounts.values()):
             _LOG.error("what was spent is unknown; budgets are exhausted until it no longer counts")
         _LOG.info("ledger was opened epoch=%d leases=%d", ledger.epoch, len(ledger.state.leases))
         return ledger
-
-    async def _offload(self, call: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
 
 def _guarded(operation: Operation) -> Operation:
