@@ -10,7 +10,6 @@ from support.crd_cases import serve_definition
 from support.kuberay import KUBERAY, serve_kuberay
 from support.operator_process import OperatorProcess, bind_operator_rights
 
-
 TIER_SECONDS = 300
 """A test's limit: the first one also waits for the processes of the API server, on a machine that may be busy."""
 
