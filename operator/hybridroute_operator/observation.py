@@ -5,6 +5,7 @@ What comes from KubeRay is parsed here into what the product means by it; nothin
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -17,6 +18,7 @@ from hybridroute_render.kubernetes.names import Part
 __all__ = [
     "AppPhase",
     "AppState",
+    "BudgetState",
     "GatewayState",
     "Observation",
     "PodState",
@@ -69,6 +71,17 @@ class PodState:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetState:
+    """The route's dollar budget in its current window."""
+
+    limit_nano_usd: int
+    spent_nano_usd: int
+    reserved_nano_usd: int
+    resets_at: datetime
+    past_unknown: bool
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayState:
     """What the keeper says: replicas that report, the policy in force, money."""
 
@@ -83,6 +96,8 @@ class GatewayState:
     llm_nano_usd: int
     all_llm_nano_usd: int
     saved_usd: Decimal
+    budget: BudgetState | None = None
+    """None without a budget, and until the keeper has seen its ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,4 +178,15 @@ def parse_gateway_state(state: Mapping[str, Any]) -> GatewayState:
         llm_nano_usd=parse_usd(paths[PathName.LLM]["usd"]),
         all_llm_nano_usd=parse_usd(costs["all_llm_usd"]),
         saved_usd=parse_decimal(costs["saved_usd"]),
+        budget=_parse_budget(state["budget"]) if state["budget"] is not None else None,
+    )
+
+
+def _parse_budget(budget: Mapping[str, Any]) -> BudgetState:
+    return BudgetState(
+        limit_nano_usd=parse_usd(budget["limit_usd"]),
+        spent_nano_usd=parse_usd(budget["spent_usd"]),
+        reserved_nano_usd=parse_usd(budget["reserved_usd"]),
+        resets_at=datetime.fromtimestamp(round(budget["resets_at"]), UTC),
+        past_unknown=budget["past_unknown"],
     )

@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from hybridroute_api.v1alpha1 import HybridRoute, HybridRouteStatus
-from hybridroute_api.v1alpha1.conditions import ConditionStatus, ConditionType
+from hybridroute_api.v1alpha1.conditions import ConditionReason, ConditionStatus, ConditionType
 from hybridroute_api.v1alpha1.resource import RULES_ERROR
 from hybridroute_api.vocabulary import Mode
 from hybridroute_operator.cluster.port import Cluster, RouteEvent
@@ -34,6 +34,9 @@ from hybridroute_render.kubernetes.settings import ClusterSettings
 __all__ = ["Reconciler", "Round"]
 
 _LOG = logging.getLogger(__name__)
+
+_NOT_TOLD: Final = frozenset({ConditionReason.NOT_BUDGETED})
+"""Reasons that are no news."""
 
 _SETTLED_SECONDS: Final = 30.0
 """How soon a route at rest is looked at again: figures are as old as this at most."""
@@ -167,7 +170,7 @@ class Reconciler:
                 condition.status,
                 condition.reason,
             )
-            if condition.status is not ConditionStatus.UNKNOWN:
+            if condition.status is not ConditionStatus.UNKNOWN and condition.reason not in _NOT_TOLD:
                 message = f"{condition.type} is {condition.status}: {condition.message or condition.reason}"
                 warning = condition.status is not good
                 await self._cluster.record_event(document, RouteEvent(warning, condition.reason, message))

@@ -21,6 +21,7 @@ from hybridroute_api.v1alpha1.conditions import (
 )
 from hybridroute_api.v1alpha1.status import Condition, PathsStatus, PathStatus, StatusCost
 from hybridroute_api.vocabulary import Mode, PathName
+from hybridroute_operator.budget_status import decide_budget, judge_budget, total_spent_nano_usd
 from hybridroute_operator.observation import (
     AppPhase,
     GatewayState,
@@ -44,6 +45,16 @@ __all__ = [
 
 STATUS_PERIOD: Final = timedelta(seconds=30)
 """Figures alone are written at most this often; a condition that turns is written at once."""
+
+_DECIDING: Final = frozenset(
+    {
+        ConditionType.ACCEPTED,
+        ConditionType.ROUTER_READY,
+        ConditionType.SLM_READY,
+        ConditionType.LLM_READY,
+    }
+)
+"""What Ready and Degraded follow from."""
 
 T, F, U = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
@@ -81,6 +92,9 @@ def decide_status(
         or _judge(facts, Part.GATEWAY, LLM_APP, ConditionType.LLM_READY),
     }
     gateway = observed.gateway
+    told[ConditionType.BUDGET_AVAILABLE] = Told(*judge_budget(route, gateway, previous))
+    told[ConditionType.GUARANTEE_VALID] = Told(Verdict(U, ConditionReason.NO_POLICY))
+    budget = decide_budget(route, gateway, previous)
     return HybridRouteStatus(
         observed_generation=route.metadata.generation,
         url=route_url(route),
@@ -89,8 +103,9 @@ def decide_status(
         conditions=_conditions(told, route.spec.mode, route.metadata.generation, previous, now),
         paths=_paths(gateway, previous),
         slm_percent=_slm_percent(gateway) if gateway else previous.slm_percent if previous else None,
+        budget=budget,
         cost=_cost(gateway) if gateway else previous.cost if previous else StatusCost(),
-    )
+    ).model_copy(update={"spent_nano_usd": total_spent_nano_usd(budget, gateway, previous)})
 
 
 def decide_refused_status(
@@ -103,6 +118,8 @@ def decide_refused_status(
         ConditionType.ROUTER_READY: unknown,
         ConditionType.SLM_READY: unknown,
         ConditionType.LLM_READY: unknown,
+        ConditionType.BUDGET_AVAILABLE: unknown,
+        ConditionType.GUARANTEE_VALID: unknown,
     }
     conditions = _conditions(told, mode, generation, previous, now)
     kept = previous or HybridRouteStatus()
@@ -115,7 +132,7 @@ def is_worth_writing(
     """Return whether a status is to be written: at once where a person would notice, else when figures are old."""
     if previous is None:
         return True
-    figures = {"paths", "slm_percent", "cost"}
+    figures = {"paths", "slm_percent", "spent_nano_usd", "budget", "cost"}
     if previous.model_dump(exclude=figures) != new.model_dump(exclude=figures):
         return True
     return previous != new and since_write >= STATUS_PERIOD
@@ -186,7 +203,11 @@ def _conditions(
         llm=told[ConditionType.LLM_READY].verdict.status,
     )
     ready, degraded = decide_ready(parts), decide_degraded(parts)
-    blamed = "; ".join(item.message for item in told.values() if item.verdict.status is F and item.message)
+    blamed = "; ".join(
+        item.message
+        for kind, item in told.items()
+        if kind in _DECIDING and item.verdict.status is F and item.message
+    )
     all_told = {
         ConditionType.READY: Told(ready, "" if ready.status is T else blamed),
         **told,

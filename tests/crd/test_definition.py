@@ -48,7 +48,7 @@ def test_columns_and_short_name_read_well(cluster: ApiServer) -> None:
     written = document | {"status": status}
     assert cluster.apply(written, path + "/status")[0] == 200
     header, row = cluster.kubectl("get", "hr").splitlines()
-    assert header.split() == ["NAME", "READY", "URL", "SLM", "%", "SPENT", "SAVED", "AGE"]
+    assert header.split() == ["NAME", "READY", "URL", "SLM", "%", "SPENT", "LIMIT", "SAVED", "AGE"]
     assert row.split()[:6] == [
         "shown",
         "True",

@@ -13,7 +13,7 @@ from hybridroute_api.v1alpha1.conditions import ConditionStatus, ConditionType
 from hybridroute_api.v1alpha1.model import ApiModel
 from hybridroute_api.vocabulary import Mode
 
-__all__ = ["Condition", "HybridRouteStatus", "PathStatus", "PathsStatus", "StatusCost"]
+__all__ = ["Condition", "HybridRouteStatus", "PathStatus", "PathsStatus", "StatusBudget", "StatusCost"]
 
 
 class StatusModel(ApiModel):
@@ -81,6 +81,19 @@ class StatusCost(StatusModel):
     """
 
 
+class StatusBudget(StatusModel):
+    """The dollar budget in its current window."""
+
+    limit_nano_usd: NanoUsd = Field(alias="limitUSD", ge=0)
+    """Dollars per window, from "0". Required."""
+    spent_nano_usd: NanoUsd = Field(alias="spentUSD", ge=0)
+    """Dollars that count as spent in this window, from "0". Required."""
+    reserved_nano_usd: NanoUsd = Field(alias="reservedUSD", ge=0)
+    """Dollars that requests under way and replicas hold, from "0". Required."""
+    resets_at: datetime | None = None
+    """When money comes back, in UTC. Default none: nothing is spent."""
+
+
 class HybridRouteStatus(StatusModel):
     """What is observed."""
 
@@ -102,5 +115,11 @@ class HybridRouteStatus(StatusModel):
     slm_percent: int | None = Field(default=None, ge=0, le=100)
     """Share of the retained requests that the SLM served, in percent, 0 to 100. Default none: no request yet.
     """
+    spent_nano_usd: NanoUsd | None = Field(default=None, alias="spentUSD", ge=0)
+    """Dollars spent in the budget's window, or, without a budget, over the retained records, from "0". Default none:
+    not observed yet.
+    """
+    budget: StatusBudget | None = None
+    """The dollar budget. Default none: the route has none, or it was not observed yet."""
     cost: StatusCost = StatusCost()
     """Dollars over the retained records. Default: nothing recorded."""

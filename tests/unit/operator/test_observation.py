@@ -1,5 +1,6 @@
 """What KubeRay, the kubelet and the keeper say, as the loop reads it."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -8,11 +9,14 @@ from hybridroute_api.vocabulary import PathName
 from hybridroute_operator.observation import (
     AppPhase,
     AppState,
+    BudgetState,
     active_cluster,
     parse_application_states,
     parse_gateway_state,
     parse_pod_state,
 )
+from hybridroute_serve.budgets.ledger import Standing
+from hybridroute_serve.keeper.budget_documents import show_budgets
 from hybridroute_serve.keeper.documents import show_state
 
 PHASES = [
@@ -69,7 +73,13 @@ def test_the_keepers_own_document_is_understood() -> None:
         totals={},
         now=0.0,
     )
-    state = parse_gateway_state(document)
+    standing = Standing(50 * 10**9, 10**9, 5 * 10**8, 1_761_400_000.4, past_unknown=False)
+    state = parse_gateway_state(document | show_budgets({"route": standing}))
+    assert state.budget == BudgetState(
+        50 * 10**9, 10**9, 5 * 10**8, datetime(2025, 10, 25, 13, 46, 40, tzinfo=UTC), past_unknown=False
+    )
+    state = parse_gateway_state(document | show_budgets({}))
+    assert state.budget is None
     assert (state.mode, state.policy_version, state.policy_error) == (None, "", "bad")
     assert state.requests == {PathName.SLM: 0, PathName.LLM: 0}
     assert (state.slm_nano_usd, state.saved_usd) == (0, 0)

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from hybridroute_api.quantities import parse_usd
 from hybridroute_api.v1alpha1 import HybridRoute, HybridRouteStatus
 from hybridroute_api.v1alpha1.conditions import ConditionReason
 from hybridroute_api.vocabulary import Mode, PathName
-from hybridroute_operator.observation import GatewayState, Observation, PodState
+from hybridroute_operator.observation import BudgetState, GatewayState, Observation, PodState
 from hybridroute_operator.plan import Obstacle, Plan
 from hybridroute_operator.status import (
     decide_refused_status,
@@ -219,7 +220,9 @@ def test_a_transition_has_its_time_and_keeps_it() -> None:
     assert times["RouterReady"] == NOW
 
 
-def gateway_state(slm_requests: int = 3, llm_requests: int = 1) -> GatewayState:
+def gateway_state(
+    slm_requests: int = 3, llm_requests: int = 1, budget: BudgetState | None = None
+) -> GatewayState:
     return GatewayState(
         mode=Mode.HYBRID,
         policy_version="abc",
@@ -231,7 +234,84 @@ def gateway_state(slm_requests: int = 3, llm_requests: int = 1) -> GatewayState:
         llm_nano_usd=3 * 10**9,
         all_llm_nano_usd=5 * 10**9,
         saved_usd=Decimal(-1),
+        budget=budget,
     )
+
+
+BUDGETED = {"spec": {"budget": {"limitUSD": "50"}}}
+RESETS = NOW + timedelta(hours=5)
+
+
+def spent(usd: str, *, limit: str = "50", past_unknown: bool = False) -> BudgetState:
+    return BudgetState(parse_usd(limit), parse_usd(usd), 10**8, RESETS, past_unknown)
+
+
+BUDGETS: list[tuple[str, BudgetState | None, str, str]] = [
+    ("not seen yet", None, "Unknown Starting", ""),
+    ("nothing spent", spent("0"), "True WithinBudget", ""),
+    ("one lease left", spent("49.5"), "True WithinBudget", ""),
+    (
+        "less than a lease left",
+        spent("49.500000001"),
+        "False BudgetExhausted",
+        "USD 49.500000001 of 50 are spent; money comes back at 2026-11-24T05:00:00Z",
+    ),
+    (
+        "limit cut below what was spent",
+        spent("8", limit="2"),
+        "False BudgetExhausted",
+        "USD 8 of 2 are spent; money comes back at 2026-11-24T05:00:00Z",
+    ),
+    (
+        "limit of nothing",
+        spent("0", limit="0"),
+        "False BudgetExhausted",
+        "USD 0 of 0 are spent; money comes back at 2026-11-24T05:00:00Z",
+    ),
+    (
+        "ledger lost",
+        spent("0", past_unknown=True),
+        "False PastUnknown",
+        "the ledger was lost, so what was spent before is not known and counts as all;"
+        " money comes back at 2026-11-24T05:00:00Z",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("budget", "verdict", "text"), [row[1:] for row in BUDGETS], ids=[r[0] for r in BUDGETS]
+)
+def test_budget_available_and_ready_do_not_meet(budget: BudgetState | None, verdict: str, text: str) -> None:
+    facts = observed(UP, {"slm": "RUNNING"}, gateway=gateway_state(budget=budget))
+    status = decide_status(route(BUDGETED), Plan(()), facts, None, NOW)
+    assert " ".join(conditions(status)["BudgetAvailable"]) == verdict
+    assert message(status, "BudgetAvailable") == text
+    assert conditions(status)["Ready"] == ("True", "Serving")
+    assert conditions(status)["Degraded"] == ("False", "Serving")
+    assert (message(status, "Ready"), message(status, "Degraded")) == ("", "")
+
+
+def test_a_budget_is_shown_and_outlives_the_keepers_silence() -> None:
+    facts = observed(UP, {"slm": "RUNNING"}, gateway=gateway_state(budget=spent("12.5")))
+    status = decide_status(route(BUDGETED), Plan(()), facts, None, NOW)
+    shown = status.model_dump(mode="json", by_alias=True)
+    assert shown["spentUSD"] == "12.5"
+    assert shown["budget"] == {
+        "limitUSD": "50",
+        "spentUSD": "12.5",
+        "reservedUSD": "0.1",
+        "resetsAt": "2026-11-24T05:00:00Z",
+    }
+    silent = decide_status(route(BUDGETED), Plan(()), observed(UP, {"slm": "RUNNING"}), status, NOW)
+    assert silent == status
+    free = decide_status(route(), Plan(()), facts, status, NOW)
+    assert (free.budget, conditions(free)["BudgetAvailable"]) == (None, ("True", "NotBudgeted"))
+    assert free.model_dump(mode="json", by_alias=True)["spentUSD"] == "6"
+
+
+def test_without_a_calibrated_policy_there_is_no_promise() -> None:
+    status = decide_status(route(), Plan(()), observed(UP, {"slm": "RUNNING"}), None, NOW)
+    assert conditions(status)["GuaranteeValid"] == ("Unknown", "NoPolicy")
 
 
 def test_figures_come_from_the_keeper_and_outlive_its_silence() -> None:
