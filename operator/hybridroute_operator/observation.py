@@ -108,6 +108,8 @@ class Observation:
     """Objects that exist under the names that the route needs, whoever owns them, and stale ones of the route."""
     secret_keys: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Names of the entries of each Secret that the spec names. Never a value."""
+    config_map_keys: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The same of each ConfigMap that the spec names."""
     ray_clusters: Mapping[Part, dict[str, Any]] = field(default_factory=dict)
     """The active RayCluster of each part."""
     pods: Mapping[Part, tuple[PodState, ...]] = field(default_factory=dict)

@@ -29,6 +29,7 @@ from hybridroute_operator.observation import (
     parse_application_states,
 )
 from hybridroute_operator.plan import Plan
+from hybridroute_operator.references import clients_problem, upstreams_problem
 from hybridroute_render.kubernetes.kinds import ObjectKey
 from hybridroute_render.kubernetes.names import Part
 from hybridroute_render.kubernetes.objects import route_names, route_url
@@ -86,9 +87,10 @@ def decide_status(
     )
     told = {
         ConditionType.ACCEPTED: accepted,
-        ConditionType.ROUTER_READY: _judge(facts, Part.GATEWAY, ROUTER_APP, ConditionType.ROUTER_READY),
+        ConditionType.ROUTER_READY: _missing(clients_problem(route, observed))
+        or _judge(facts, Part.GATEWAY, ROUTER_APP, ConditionType.ROUTER_READY),
         ConditionType.SLM_READY: _judge(facts, Part.SLM, SLM_APP, ConditionType.SLM_READY),
-        ConditionType.LLM_READY: _missing_credentials(route, observed)
+        ConditionType.LLM_READY: _missing(upstreams_problem(route, observed))
         or _judge(facts, Part.GATEWAY, LLM_APP, ConditionType.LLM_READY),
     }
     gateway = observed.gateway
@@ -169,23 +171,8 @@ def _judge(facts: _Facts, part: Part, app: str, kind: ConditionType) -> Told:
     return Told(Verdict(U, ConditionReason.STARTING))
 
 
-def _missing_credentials(route: HybridRoute, observed: Observation) -> Told | None:
-    """Return the verdict on an LLM path none of whose upstreams has its key; None where one has."""
-    problems = []
-    for upstream in route.spec.llm.upstreams:
-        credentials = upstream.credentials
-        if credentials is None or credentials.secret_name is None:
-            return None
-        keys = observed.secret_keys.get(credentials.secret_name)
-        if keys is None:
-            problems.append(f"Secret {credentials.secret_name} of upstream {upstream.name} does not exist")
-        elif credentials.key not in keys:
-            problems.append(
-                f"Secret {credentials.secret_name} of upstream {upstream.name} has no key {credentials.key}"
-            )
-        else:
-            return None
-    return Told(Verdict(F, ConditionReason.CREDENTIALS_MISSING), "; ".join(problems))
+def _missing(problem: str) -> Told | None:
+    return Told(Verdict(F, ConditionReason.CREDENTIALS_MISSING), problem) if problem else None
 
 
 def _conditions(

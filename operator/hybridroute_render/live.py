@@ -22,6 +22,7 @@ from hybridroute_api.serving import (
     UpstreamTimeouts,
 )
 from hybridroute_api.v1alpha1 import HybridRoute
+from hybridroute_api.v1alpha1.auth import Auth
 from hybridroute_api.v1alpha1.budget import Budget
 from hybridroute_api.v1alpha1.llm import Llm, UpstreamSpec
 from hybridroute_api.v1alpha1.routing import Routing
@@ -61,8 +62,11 @@ def render_live_policy(
     resolved: ResolvedUpstreams,
     *,
     gpus_per_replica: int = 0,
+    keys_file: str | None = None,
 ) -> LivePolicy:
     """Return the route's live policy.
+
+    `keys_file` is where the replicas read the clients file that `spec.auth` asks for.
 
     `gpus_per_replica` is how many GPUs an SLM replica really holds and therefore costs:
     `spec.slm.resources.gpus` in a cluster, none on one machine. Raises ValueError when `resolved` does not
@@ -83,7 +87,7 @@ def render_live_policy(
         ),
         routing=_routing_policy(spec.routing),
         budget=None if spec.budget is None else _budget_policy(spec.budget),
-        auth=None if spec.auth is None else AuthPolicy(keys_file=spec.auth.api_keys_file),
+        auth=None if spec.auth is None else AuthPolicy(keys_file=_keys_file(spec.auth, keys_file)),
         records=_records_policy(spec.records),
         max_body_bytes=spec.limits.max_body_mib * _BYTES_PER_MIB,
     )
@@ -167,6 +171,13 @@ def _records_policy(records: Records) -> RecordsPolicy:
         max_bytes=records.max_size_mib * _BYTES_PER_MIB,
         prompt_text=records.prompt_text,
     )
+
+
+def _keys_file(auth: Auth, resolved: str | None) -> str:
+    path = resolved or auth.api_keys_file
+    if path is None:
+        raise ValueError("spec.auth names no file, and none is given in its place")
+    return path
 
 
 def _seconds(duration: timedelta) -> float:

@@ -29,6 +29,7 @@ class FakeCluster:
         self.routes: dict[RouteKey, dict[str, Any]] = {}
         self.objects: dict[ObjectKey, Manifest] = {}
         self.secret_keys: dict[str, frozenset[str]] = {}
+        self.config_map_keys: dict[str, frozenset[str]] = {}
         self.ray_clusters: dict[Part, Manifest] = {}
         self.pods: dict[Part, tuple[PodState, ...]] = {}
         self.missing_kinds: frozenset[str] = frozenset()
@@ -73,6 +74,7 @@ class FakeCluster:
         return Observation(
             children=mine,
             secret_keys=dict(self.secret_keys),
+            config_map_keys=dict(self.config_map_keys),
             ray_clusters=copy.deepcopy(self.ray_clusters),
             pods=dict(self.pods),
             missing_kinds=self.missing_kinds,

@@ -67,6 +67,18 @@ RULE_CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         upstream(baseURL="https://a/v1/chat/completions/"),
         upstream(baseURL="https://a/v1/chat"),
     ),
+    ("ca-bundle-source", upstream(caBundleRef={}), upstream(caBundleRef={"configMapName": "ca"})),
+    (
+        "ca-bundle-source",
+        upstream(caBundleRef={"configMapName": "ca", "secretName": "ca"}),
+        upstream(caBundleRef={"secretName": "ca", "key": "tls.pem"}),
+    ),
+    ("auth-source", {"spec": {"auth": {}}}, {"spec": {"auth": {"apiKeysFile": "clients.yaml"}}}),
+    (
+        "auth-source",
+        {"spec": {"auth": {"apiKeysSecretKey": "clients"}}},
+        {"spec": {"auth": {"apiKeysSecretName": "clients", "apiKeysSecretKey": "clients"}}},
+    ),
     ("credential-source", upstream(credentials={}), upstream(credentials={"env": "KEY"})),
     (
         "credential-source",

@@ -130,6 +130,10 @@ def _with_absolute_paths(route: HybridRoute, file: Path) -> HybridRoute:
         model = spec.slm.model.model_copy(update={"uri": uri})
         spec = spec.model_copy(update={"slm": spec.slm.model_copy(update={"model": model})})
     if spec.auth is not None:
+        if spec.auth.api_keys_file is None:
+            raise CommandError(
+                "spec.auth.apiKeysFile: is missing, and one machine reads keys from a file: name it"
+            )
         keys_file = _existing(file, spec.auth.api_keys_file, "spec.auth.apiKeysFile")
         try:
             read_clients(keys_file)

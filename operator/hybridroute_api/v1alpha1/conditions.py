@@ -77,7 +77,7 @@ class ConditionReason(StrEnum):
     UPSTREAMS_DOWN = "UpstreamsDown"
     """No upstream answers."""
     CREDENTIALS_MISSING = "CredentialsMissing"
-    """No upstream has its key: a Secret or its entry does not exist."""
+    """No upstream has its key and authorities, or clients' keys are missing: an object or its entry does not exist."""
     UNSCHEDULABLE = "Unschedulable"
     """A pod waits for a node with room, such as a free GPU."""
     POD_FAILED = "PodFailed"

@@ -24,6 +24,7 @@ HeaderValue = Annotated[str, Field(max_length=4096)]
 """Longer ones are refused by most servers, whose whole header block is limited to 8 or 16 KiB."""
 
 __all__ = [
+    "CaBundleRef",
     "Hedging",
     "Llm",
     "RetryBudget",
@@ -53,6 +54,17 @@ class UpstreamCredentials(SpecModel):
     """
     key: SecretKey = Field(default="apiKey", json_schema_extra=CLUSTER_ONLY)
     """Which of the Secret's entries is the key, 1 to 253 characters. Default apiKey."""
+
+
+class CaBundleRef(SpecModel):
+    """Where a provider's authorities are in a cluster: a ConfigMap or a Secret."""
+
+    config_map_name: ObjectName | None = Field(default=None, json_schema_extra=CLUSTER_ONLY)
+    """ConfigMap in the route's namespace, a name of 1 to 253 characters. Default none, use it or `secretName`."""
+    secret_name: ObjectName | None = Field(default=None, json_schema_extra=CLUSTER_ONLY)
+    """Secret in the route's namespace, a name of 1 to 253 characters. Default none, use it or `configMapName`."""
+    key: SecretKey = Field(default="ca.crt", json_schema_extra=CLUSTER_ONLY)
+    """Which of its entries is the PEM bundle, 1 to 253 characters. Default ca.crt, as cert-manager writes it."""
 
 
 class UpstreamPricing(SpecModel):
@@ -123,6 +135,10 @@ class UpstreamSpec(SpecModel):
     ca_bundle: Text | None = Field(default=None, max_length=1024)
     """PEM file, absolute or relative to the route's file, 1 to 1024 characters, that replaces the system's
     authorities for this upstream. Default none, which trusts the system's.
+    """
+    ca_bundle_ref: CaBundleRef | None = None
+    """ConfigMap or Secret with the PEM bundle, in a cluster, where it takes the place of `caBundle`; a change is in
+    force within 120 s without a restart. Default none.
     """
     pricing: UpstreamPricing
     """List prices. Required, since costs and savings rest on them."""

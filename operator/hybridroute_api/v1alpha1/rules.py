@@ -13,7 +13,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from hybridroute_api.v1alpha1.auth import Auth
 from hybridroute_api.v1alpha1.llm import (
+    CaBundleRef,
     UpstreamCredentials,
     UpstreamPricing,
     UpstreamSpec,
@@ -165,6 +167,14 @@ def _upstream_timeouts(timeouts: UpstreamTimeoutsSpec) -> bool:
 def _usable_credential_source(credentials: UpstreamCredentials) -> bool:
     sources = (credentials.env, credentials.file, credentials.secret_name)
     return any(sources) and (credentials.env is None or credentials.file is None)
+
+
+def _usable_keys_source(auth: Auth) -> bool:
+    return auth.api_keys_file is not None or auth.api_keys_secret_name is not None
+
+
+def _usable_ca_source(source: CaBundleRef) -> bool:
+    return (source.config_map_name is None) != (source.secret_name is None)
 
 
 def _cached_price(pricing: UpstreamPricing) -> bool:
@@ -376,6 +386,20 @@ RULES: Final[tuple[Rule, ...]] = (
         "needs env or file on one machine, secretName in a cluster: keep one of env and file, or leave credentials out",
         _usable_credential_source,
         cel="!(has(self.env) && has(self.file)) && (has(self.env) || has(self.file) || has(self.secretName))",
+    ),
+    Rule(
+        "ca-bundle-source",
+        ("spec.llm.upstreams.*.caBundleRef",),
+        "needs one of configMapName and secretName: name the object that holds the bundle",
+        _usable_ca_source,
+        cel="has(self.configMapName) != has(self.secretName)",
+    ),
+    Rule(
+        "auth-source",
+        ("spec.auth",),
+        "needs apiKeysFile on one machine, apiKeysSecretName in a cluster: name one, or leave auth out",
+        _usable_keys_source,
+        cel="has(self.apiKeysFile) || has(self.apiKeysSecretName)",
     ),
     Rule(
         "header-name",

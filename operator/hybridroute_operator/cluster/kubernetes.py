@@ -31,6 +31,7 @@ from hybridroute_operator.observation import (
     parse_gateway_state,
     parse_pod_state,
 )
+from hybridroute_operator.references import named_objects
 from hybridroute_render.kubernetes.kinds import KINDS, Kind, ObjectKey, key_of, object_path
 from hybridroute_render.kubernetes.names import MANAGER, PART_LABEL, ROUTE_LABEL, Part
 from hybridroute_render.kubernetes.objects import Manifest, route_names
@@ -64,11 +65,11 @@ class KubernetesCluster:
         names = route_names(route)
         selector = f"{ROUTE_LABEL}={names.route}"
         pods = asyncio.create_task(self._read_pods(names.namespace, selector))
-        secret_keys = asyncio.create_task(self._read_secret_keys(route, names.namespace))
+        entries = asyncio.create_task(self._read_entries(named_objects(route), names.namespace))
         try:
             children, missing = await self._read_children(wanted, names.namespace, selector)
         finally:
-            await asyncio.gather(pods, secret_keys, return_exceptions=True)
+            await asyncio.gather(pods, entries, return_exceptions=True)
         services = {part: children.get(ObjectKey("RayService", names.part(part))) for part in Part}
         clusters = {
             part: cluster
@@ -85,7 +86,8 @@ class KubernetesCluster:
             children[tokens] = {k: v for k, v in children[tokens].items() if k not in ("data", "stringData")}
         return Observation(
             children=children,
-            secret_keys=secret_keys.result(),
+            secret_keys=entries.result()["Secret"],
+            config_map_keys=entries.result()["ConfigMap"],
             ray_clusters=clusters,
             pods=pods.result(),
             missing_kinds=missing,
@@ -207,17 +209,15 @@ class KubernetesCluster:
                 found[Part(part)].append(parse_pod_state(pod))
         return {part: tuple(pods) for part, pods in found.items()}
 
-    async def _read_secret_keys(self, route: HybridRoute, namespace: str) -> dict[str, frozenset[str]]:
-        names = {
-            upstream.credentials.secret_name
-            for upstream in route.spec.llm.upstreams
-            if upstream.credentials is not None and upstream.credentials.secret_name is not None
-        }
-        found = {}
-        for name in sorted(names):
-            secret = await self._api.get(object_path(ObjectKey("Secret", name), namespace))
-            if secret is not None:
-                found[name] = frozenset(secret.get("data") or ())
+    async def _read_entries(
+        self, wanted: tuple[ObjectKey, ...], namespace: str
+    ) -> dict[str, dict[str, frozenset[str]]]:
+        """Return the names of the entries of Secrets and ConfigMaps, by kind and name; those that do not exist lack."""
+        found: dict[str, dict[str, frozenset[str]]] = {"Secret": {}, "ConfigMap": {}}
+        for key in wanted:
+            document = await self._api.get(object_path(key, namespace))
+            if document is not None:
+                found[key.kind][key.name] = frozenset(document.get("data") or ())
         return found
 
     async def _read_keeper(self, host: str, secret: Manifest) -> GatewayState | None:

@@ -15,7 +15,13 @@ from hybridroute_render.kubernetes.network import (
     render_network_policies,
     render_pod_monitor,
 )
-from hybridroute_render.kubernetes.paths import LIVE_KEY, PORTS, credential_file
+from hybridroute_render.kubernetes.paths import (
+    CLIENTS_FILE,
+    LIVE_KEY,
+    PORTS,
+    authorities_file,
+    credential_file,
+)
 from hybridroute_render.kubernetes.ray_services import render_gateway_service, render_slm_service
 from hybridroute_render.kubernetes.settings import ClusterSettings
 from hybridroute_render.live import ResolvedUpstream, render_live_policy
@@ -100,11 +106,13 @@ def _render_live(route: HybridRoute, names: RouteNames) -> Manifest:
             upstream.name,
             base_url=upstream.base_url,
             credential_file=credential_file(upstream.name) if upstream.credentials else None,
-            ca_file=upstream.ca_bundle,
+            ca_file=authorities_file(upstream.name) if upstream.ca_bundle_ref else upstream.ca_bundle,
         )
         for upstream in route.spec.llm.upstreams
     )
-    policy = render_live_policy(route, resolved, gpus_per_replica=route.spec.slm.resources.gpus)
+    policy = render_live_policy(
+        route, resolved, gpus_per_replica=route.spec.slm.resources.gpus, keys_file=CLIENTS_FILE
+    )
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

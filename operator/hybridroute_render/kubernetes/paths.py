@@ -6,12 +6,16 @@ from hybridroute_render.kubernetes.names import Part, RouteNames
 from hybridroute_render.placement import Placement, ServePorts
 
 __all__ = [
+    "AUTHORITIES_DIR",
+    "CLIENTS_DIR",
+    "CLIENTS_FILE",
     "CREDENTIALS_DIR",
     "INTERNAL_DIR",
     "LIVE_KEY",
     "PORTS",
     "STATE_DIR",
     "WORK_DIR",
+    "authorities_file",
     "credential_file",
     "render_placement",
 ]
@@ -24,6 +28,16 @@ WORK_DIR: Final = "/var/lib/hybridroute/work"
 """Journals: they outlive a process, not the pod."""
 STATE_DIR: Final = "/var/lib/hybridroute/state"
 """The keeper's store: a claim's volume, or the pod's own."""
+
+
+CLIENTS_DIR: Final = "/var/run/hybridroute/clients"
+CLIENTS_FILE: Final = f"{CLIENTS_DIR}/clients.yaml"
+AUTHORITIES_DIR: Final = "/var/run/hybridroute/authorities"
+
+
+def authorities_file(upstream: str) -> str:
+    """Return the file that holds the upstream's authorities inside the gateway's pods."""
+    return f"{AUTHORITIES_DIR}/{upstream}/ca.crt"
 
 
 def credential_file(upstream: str) -> str:

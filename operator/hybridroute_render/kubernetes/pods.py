@@ -4,13 +4,18 @@ Every pod passes the `restricted` pod security level. KubeRay adds probes, the i
 autoscaler; it takes their security context from what is here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 from hybridroute_api.v1alpha1 import HybridRoute
+from hybridroute_api.v1alpha1.llm import UpstreamSpec
 from hybridroute_render.kubernetes.names import Part, RouteNames, render_labels
 from hybridroute_render.kubernetes.paths import (
+    AUTHORITIES_DIR,
+    CLIENTS_DIR,
+    CLIENTS_FILE,
     CREDENTIALS_DIR,
     INTERNAL_DIR,
     PORTS,
@@ -110,14 +115,9 @@ def _volumes(
         _volume("work", WORK_DIR, {"emptyDir": {}}),
     ]
     if node.part is Part.GATEWAY:
+        found += _mounted_for_clients(route)
         for upstream in route.spec.llm.upstreams:
-            credentials = upstream.credentials
-            if credentials is not None and credentials.secret_name is not None:
-                # Optional: a pod that waits for a Secret could not even say what it waits for.
-                items = [{"key": credentials.key, "path": "key"}]
-                source = {"secret": {"secretName": credentials.secret_name, "items": items, "optional": True}}
-                where = f"{CREDENTIALS_DIR}/{upstream.name}"
-                found.append(_volume(f"credentials-{upstream.name}", where, source, read_only=True))
+            found += _mounted_for(upstream)
     if node.keeper:
         claim = route.spec.records.claim_name
         found.append(
@@ -128,6 +128,33 @@ def _volumes(
             )
         )
     return found
+
+
+def _mounted_for(upstream: UpstreamSpec) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield what an upstream needs. Optional: a pod that waits for a Secret could not even say what it waits for."""
+    credentials, authorities = upstream.credentials, upstream.ca_bundle_ref
+    if credentials is not None and credentials.secret_name is not None:
+        items = [{"key": credentials.key, "path": "key"}]
+        source = {"secret": {"secretName": credentials.secret_name, "items": items, "optional": True}}
+        where = f"{CREDENTIALS_DIR}/{upstream.name}"
+        yield _volume(f"credentials-{upstream.name}", where, source, read_only=True)
+    if authorities is not None:
+        items = [{"key": authorities.key, "path": "ca.crt"}]
+        if authorities.secret_name is not None:
+            source = {"secret": {"secretName": authorities.secret_name, "items": items, "optional": True}}
+        else:
+            source = {"configMap": {"name": authorities.config_map_name, "items": items, "optional": True}}
+        where = f"{AUTHORITIES_DIR}/{upstream.name}"
+        yield _volume(f"authorities-{upstream.name}", where, source, read_only=True)
+
+
+def _mounted_for_clients(route: HybridRoute) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield the clients file: the router reads their keys, the llm-proxy and the keeper their budgets."""
+    auth = route.spec.auth
+    if auth is not None and auth.api_keys_secret_name is not None:
+        items = [{"key": auth.api_keys_secret_key, "path": PurePosixPath(CLIENTS_FILE).name}]
+        source = {"secret": {"secretName": auth.api_keys_secret_name, "items": items, "optional": True}}
+        yield _volume("clients", CLIENTS_DIR, source, read_only=True)
 
 
 def _volume(

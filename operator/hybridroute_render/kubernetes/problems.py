@@ -34,15 +34,16 @@ def _problems(route: HybridRoute) -> Iterator[Violation]:
                 (*here, "credentials"),
                 "has no secretName, and a cluster reads keys from Secrets alone: make a Secret and name it",
             )
-        if upstream.ca_bundle is not None and not PurePosixPath(upstream.ca_bundle).is_absolute():
+        relative = upstream.ca_bundle is not None and not PurePosixPath(upstream.ca_bundle).is_absolute()
+        if relative and upstream.ca_bundle_ref is None:
             yield Violation(
                 "cluster-ca-bundle",
                 (*here, "caBundle"),
-                "is relative to a file that a cluster does not have: give the absolute path of a file in the image",
+                "is relative to a file that a cluster does not have: name a ConfigMap or Secret in caBundleRef",
             )
-    if route.spec.auth is not None:
+    if route.spec.auth is not None and route.spec.auth.api_keys_secret_name is None:
         yield Violation(
             "cluster-auth",
             ("spec", "auth"),
-            "reads keys from a file, which a cluster does not have: leave it out and guard the route's Service",
+            "has no apiKeysSecretName, and a cluster reads keys from Secrets alone: make a Secret and name it",
         )

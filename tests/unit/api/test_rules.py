@@ -42,6 +42,8 @@ def test_every_path_of_every_rule_leads_somewhere() -> None:
     )
     document["spec"]["routing"] = {"examples": {"local": ["balance"], "remote": ["poem"]}}
     document["spec"]["budget"] = {"limitUSD": "50"}
+    document["spec"]["auth"] = {"apiKeysFile": "clients.yaml"}
+    document["spec"]["llm"]["upstreams"][1]["caBundleRef"] = {"secretName": "ca"}
     route = HybridRoute.model_validate(document)
     for rule in RULES:
         for path in rule.paths:

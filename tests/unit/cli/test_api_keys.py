@@ -41,6 +41,20 @@ def test_a_clients_file_that_cannot_be_used_is_refused_before_anything_starts(
     assert KEY not in result.output + result.stderr
 
 
+def test_keys_in_a_secret_alone_are_refused_on_one_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("HYBRIDROUTE_HOME", str(tmp_path / "home"))
+    document = yaml.safe_load(EXAMPLE.read_text())
+    document["spec"]["auth"] = {"apiKeysSecretName": "clients"}
+    (tmp_path / "route.yaml").write_text(yaml.safe_dump(document))
+
+    result = CliRunner().invoke(app, ["up", "-f", str(tmp_path / "route.yaml")], env={"COLUMNS": "300"})
+
+    assert result.exit_code == 1
+    assert (
+        "spec.auth.apiKeysFile: is missing, and one machine reads keys from a file: name it" in result.stderr
+    )
+
+
 @pytest.mark.parametrize("key", ["", KEY])
 async def test_a_key_is_sent_with_questions_only_and_the_internal_token_never_with_one(key):
     seen: dict[str, list[tuple[str | None, str | None]]] = {}

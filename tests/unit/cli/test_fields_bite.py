@@ -57,6 +57,7 @@ def routing(**fields: Any) -> dict[str, Any]:
     return {"spec": {"routing": fields}}
 
 
+KEYS_FILE = {"spec": {"auth": {"apiKeysFile": "keys.yaml"}}}
 Case = tuple[str, dict[str, Any], dict[str, Any]]
 CASES: list[Case] = [
     # field, a change of it, what else the route must have
@@ -142,6 +143,15 @@ CASES: list[Case] = [
     ("spec.budget.window", budget(window="month"), budget(limitUSD="50")),
     ("spec.budget.onExhausted", budget(onExhausted="Reject"), budget(limitUSD="50")),
     ("spec.budget.onExhaustedOutOfScope", budget(onExhaustedOutOfScope="Degrade"), budget(limitUSD="50")),
+    (
+        "spec.llm.upstreams.*.caBundleRef.configMapName",
+        llm(caBundleRef={"configMapName": "ca"}),
+        {},
+    ),
+    ("spec.llm.upstreams.*.caBundleRef.secretName", llm(caBundleRef={"secretName": "ca"}), {}),
+    ("spec.llm.upstreams.*.caBundleRef.key", llm(caBundleRef={"secretName": "ca", "key": "k"}), {}),
+    ("spec.auth.apiKeysSecretName", {"spec": {"auth": {"apiKeysSecretName": "clients"}}}, KEYS_FILE),
+    ("spec.auth.apiKeysSecretKey", {"spec": {"auth": {"apiKeysSecretKey": "other.yaml"}}}, KEYS_FILE),
     ("spec.auth.apiKeysFile", {"spec": {"auth": {"apiKeysFile": "keys.yaml"}}}, {}),
     ("spec.records.maxAge", {"spec": {"records": {"maxAge": "24h"}}}, {}),
     ("spec.records.maxSizeMiB", {"spec": {"records": {"maxSizeMiB": 64}}}, {}),

@@ -12,6 +12,7 @@ from hybridroute_api.v1alpha1.conditions import ConditionReason
 from hybridroute_api.vocabulary import Mode, PathName
 from hybridroute_operator.observation import BudgetState, GatewayState, Observation, PodState
 from hybridroute_operator.plan import Obstacle, Plan
+from hybridroute_operator.references import named_objects
 from hybridroute_operator.status import (
     decide_refused_status,
     decide_status,
@@ -21,7 +22,7 @@ from hybridroute_operator.status import (
 from hybridroute_render.kubernetes.kinds import ObjectKey
 from hybridroute_render.kubernetes.names import Part
 from support.routes import merged, route_of
-from support.rule_cases import upstream
+from support.rule_cases import second, upstream
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 META = {"metadata": {"namespace": "shop", "uid": "u1", "generation": 3}}
@@ -182,7 +183,49 @@ MESSAGES: list[tuple[dict[str, Any], Observation, str, str]] = [
         "LLMReady",
         "Secret provider of upstream primary has no key apiKey",
     ),
+    (
+        {"spec": {"auth": {"apiKeysSecretName": "clients"}}},
+        observed(UP, {}),
+        "RouterReady",
+        "Secret clients of spec.auth does not exist",
+    ),
+    (
+        {"spec": {"auth": {"apiKeysSecretName": "clients"}}},
+        observed(UP, {}, secret_keys={"clients": frozenset({"keys"})}),
+        "RouterReady",
+        "Secret clients of spec.auth has no key clients.yaml",
+    ),
+    (
+        upstream(caBundleRef={"configMapName": "authorities"}),
+        observed(UP, {}, config_map_keys={"authorities": frozenset({"tls.pem"})}),
+        "LLMReady",
+        "ConfigMap authorities of upstream primary has no key ca.crt",
+    ),
+    (
+        merged(SECRET, upstream(caBundleRef={"secretName": "authorities"})),
+        observed(UP, {}, secret_keys={"provider": frozenset({"apiKey"})}),
+        "LLMReady",
+        "Secret authorities of upstream primary does not exist",
+    ),
 ]
+
+
+def test_one_upstream_with_all_it_needs_is_enough() -> None:
+    two = merged(SECRET, second())
+    status = decide_status(route(two), Plan(()), observed(UP, {"slm": "RUNNING"}), None, NOW)
+    assert conditions(status)["LLMReady"] == ("True", "ReplicasUp")
+
+
+def test_what_a_route_names_is_read_once() -> None:
+    named = merged(
+        merged(SECRET, {"spec": {"auth": {"apiKeysSecretName": "provider"}}}),
+        upstream(caBundleRef={"configMapName": "authorities"}),
+    )
+    assert named_objects(route(named)) == (
+        ObjectKey("ConfigMap", "authorities"),
+        ObjectKey("Secret", "provider"),
+    )
+    assert named_objects(route()) == ()
 
 
 @pytest.mark.parametrize(("changes", "facts", "kind", "text"), MESSAGES, ids=[m[3][:40] for m in MESSAGES])

@@ -14,6 +14,9 @@ from support.rule_cases import slm, upstream
 
 GPU = slm(resources={"gpus": 1}, pricing={"gpuHourUSD": "0.80"})
 TOLERATED = slm(resources={"tolerations": [{"key": "gpu", "value": "a", "effect": "NoSchedule"}]})
+AUTH = {"spec": {"auth": {"apiKeysSecretName": "clients"}}}
+AUTHORITIES = upstream(caBundleRef={"configMapName": "authorities"})
+AUTHORITIES_SECRET = upstream(caBundleRef={"secretName": "authorities"})
 SECRET = upstream(credentials={"secretName": "provider"})
 
 
@@ -35,6 +38,19 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("spec.slm.pricing.gpuHourUSD", slm(pricing={"gpuHourUSD": "0.90"}), GPU),
     ("spec.llm.upstreams.*.credentials.secretName", upstream(credentials={"secretName": "other"}), SECRET),
     ("spec.llm.upstreams.*.credentials.key", upstream(credentials={"key": "token"}), SECRET),
+    (
+        "spec.llm.upstreams.*.caBundleRef.configMapName",
+        upstream(caBundleRef={"configMapName": "other"}),
+        AUTHORITIES,
+    ),
+    (
+        "spec.llm.upstreams.*.caBundleRef.secretName",
+        upstream(caBundleRef={"secretName": "other"}),
+        AUTHORITIES_SECRET,
+    ),
+    ("spec.llm.upstreams.*.caBundleRef.key", upstream(caBundleRef={"key": "tls.pem"}), AUTHORITIES),
+    ("spec.auth.apiKeysSecretName", spec(auth={"apiKeysSecretName": "others"}), AUTH),
+    ("spec.auth.apiKeysSecretKey", spec(auth={"apiKeysSecretKey": "others.yaml"}), AUTH),
     ("spec.records.claimName", spec(records={"claimName": "records"}), {}),
     ("spec.topology", spec(topology="HA"), {}),
     ("spec.pods.image", spec(pods={"image": "registry/serve:2"}), {}),
@@ -79,12 +95,12 @@ PROBLEMS: list[tuple[dict[str, Any], str, str]] = [
     (
         upstream(caBundle="ca.pem"),
         "spec.llm.upstreams.0.caBundle",
-        "is relative to a file that a cluster does not have: give the absolute path of a file in the image",
+        "is relative to a file that a cluster does not have: name a ConfigMap or Secret in caBundleRef",
     ),
     (
         {"spec": {"auth": {"apiKeysFile": "keys.yaml"}}},
         "spec.auth",
-        "reads keys from a file, which a cluster does not have: leave it out and guard the route's Service",
+        "has no apiKeysSecretName, and a cluster reads keys from Secrets alone: make a Secret and name it",
     ),
 ]
 
@@ -97,7 +113,11 @@ def test_what_only_one_machine_has_is_a_problem(changes: dict[str, Any], place: 
 
 
 def test_a_route_for_both_has_no_problem() -> None:
-    both = merged(
-        upstream(credentials={"env": "KEY", "secretName": "provider"}), slm(model={"uri": "/m.gguf"})
+    reached = upstream(
+        credentials={"env": "KEY", "secretName": "provider"},
+        caBundle="ca.pem",
+        caBundleRef={"configMapName": "authorities"},
     )
+    auth = {"spec": {"auth": {"apiKeysFile": "clients.yaml", "apiKeysSecretName": "clients"}}}
+    both = merged(merged(reached, auth), slm(model={"uri": "/m.gguf"}))
     assert cluster_problems(route_of(both)) == ()
