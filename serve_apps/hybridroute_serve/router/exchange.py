@@ -357,8 +357,13 @@ class Exchange:
         self._so_far.outcome = failure.outcome
         self._so_far.answered_by = path
         if failure.body is None:
-            make = path_timeout if failure.outcome is Outcome.TIMEOUT else path_unavailable
-            await self._refuse(make(failure.detail), failure.outcome)
+            if failure.outcome is Outcome.TIMEOUT:
+                self._kept_headers[b"x-should-retry"] = (
+                    b"false"  # what was sent may still be worked on, and billed
+                )
+                await self._refuse(path_timeout(failure.detail), failure.outcome)
+            else:
+                await self._refuse(path_unavailable(failure.detail), failure.outcome)
             return
         self._so_far.status = failure.status
         self._so_far.error_code = read_error_code(failure.body)

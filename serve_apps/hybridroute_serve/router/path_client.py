@@ -90,7 +90,11 @@ class PathClient:
                         outcome = await _read_head(path, response, stream=stream)
             except RecalledError:
                 outcome = PathFailure(Outcome.UPSTREAM_ERROR, 503, f"{path} has no replica left")
-            except (TimeoutError, aiohttp.ServerTimeoutError):
+            except aiohttp.ConnectionTimeoutError:
+                outcome = PathFailure(
+                    Outcome.UPSTREAM_ERROR, 503, f"{path} took no connection in {_CONNECT_SECONDS:g} s"
+                )
+            except TimeoutError:
                 outcome = PathFailure(
                     Outcome.TIMEOUT, 504, f"{path} gave no answer in {first_byte_seconds:g} s"
                 )
