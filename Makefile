@@ -44,9 +44,12 @@ test-control: $(INSTALLED) ## The operator's process against a real API server; 
 	$(BIN)/python -m pytest tests/control
 
 .PHONY: test-long
-test-long: $(INSTALLED) ## Campaigns that take minutes to hours: 500 transitions of a route, 50 kills under a budget
+test-long: $(INSTALLED) ## Campaigns that take minutes to hours: transitions, kills under a budget, outages
 	TRANSITIONS=500 $(BIN)/python -m pytest tests/control/test_transitions.py
 	BUDGET_RUNS=50 $(BIN)/python -m pytest -s tests/long/test_budget_kills.py
+	$(BIN)/python -m pytest -s tests/long/test_budget_window.py
+	OUTAGE_SECONDS=60 OUTAGE_TABLE=benchmarks/results/outage_campaign.md \
+	  $(BIN)/python -m pytest -s tests/long/test_outage_campaign.py
 
 .PHONY: lint
 lint: $(INSTALLED) ## Style, types and import contracts

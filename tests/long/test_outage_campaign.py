@@ -15,24 +15,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import openai
 import psutil
 import pytest
 import pytest_asyncio
 from openai import AsyncOpenAI
 
 from serve.conftest import PROVIDER_KEY
-from support.live_route import LOCAL_PROMPT, REMOTE_PROMPT, LiveRoute, running_route
+from support.live_route import LOCAL_PROMPT, LiveRoute, running_route
 from support.outages import (
     FAULTS,
     CountingProvider,
-    Ending,
     Load,
     Outage,
     RetryBudget,
     asks,
     offer_outage,
     proxy_facts,
+    sdk_asks,
 )
 from support.routes import merged
 from support.upstream import ScriptedUpstream, running_upstream
@@ -254,20 +253,9 @@ async def test_openai_sdk_with_its_own_retries(campaign: Campaign) -> None:
     since = time.time()
     async with AsyncOpenAI(base_url=f"{campaign.route.url}/v1", api_key="unused") as client:
         assert client.max_retries == 2
-
-        async def ask(key: str) -> Ending:
-            try:
-                await client.chat.completions.create(
-                    model="hybridroute",
-                    messages=[{"role": "user", "content": REMOTE_PROMPT}],
-                    max_tokens=4,
-                    extra_headers={"idempotency-key": key},
-                )
-            except openai.APIStatusError as error:
-                return Ending(error.status_code, error.response.headers.get("x-should-retry") == "false")
-            return Ending(200)
-
-        outage = await offer_outage(ask, campaign.provider, FAULTS["500"](), rate=20, seconds=SECONDS / 3)
+        outage = await offer_outage(
+            sdk_asks(client), campaign.provider, FAULTS["500"](), rate=20, seconds=SECONDS / 3
+        )
     campaign.note("500, clients are OpenAI SDKs with 2 retries", MOST_REPLICAS, outage)
 
     async def all_recorded() -> bool:

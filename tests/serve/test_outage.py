@@ -1,28 +1,41 @@
-"""Providers that are down: who notices, what it costs in attempts, and how soon it is over, on a running route."""
+"""Providers that are down: who notices, what it costs in attempts, and how soon it is over, on a running route.
+
+A sample, short and with one llm-proxy, of what `tests/long/test_outage_campaign.py` does at length.
+"""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import openai
 import pytest
 from openai import AsyncOpenAI
 
 from serve.conftest import FAST
 from support.live_route import REMOTE_PROMPT, LiveRoute
+from support.outages import (
+    FAULTS,
+    CountingProvider,
+    Outage,
+    RetryBudget,
+    asks,
+    offer_outage,
+    proxy_facts,
+    sdk_asks,
+)
 from support.routes import merged
 from support.upstream import ScriptedUpstream, answer_json, answer_status, chat_answer, running_upstream
 
 ANSWER = answer_json(chat_answer())
-BURST = 5
-FLOOR_PER_SECOND = 1
+BUDGET = RetryBudget(burst=5)
+OTHER_FAULTS = random.Random(20261124).sample([name for name in FAULTS if name != "500"], 2)
 LONGEST_REQUEST_SECONDS = 6.0
 """The upstream's total timeout: how long after the outage's end an attempt may still be caused by it."""
 SMALL_BURST = merged(
     FAST,
-    {"spec": {"llm": {"retryBudget": {"burst": BURST, "minPerSecond": str(FLOOR_PER_SECOND)}}}},
+    {"spec": {"llm": {"retryBudget": {"burst": 5, "minPerSecond": "1"}}}},
 )
 
 
@@ -39,11 +52,8 @@ def with_secondary(secondary: ScriptedUpstream) -> dict[str, Any]:
 
 
 async def facts(route: LiveRoute) -> dict[str, str]:
-    """Return what the llm-proxy's replica says of its upstreams, as `hybridroute status` has it."""
-    status = await route.json("status")
-    alive = [one for one in status["keeper"]["replicas"]["llm-proxy"] if one["alive"]]
-    found: dict[str, str] = alive[-1]["facts"]
-    return found
+    """Return what the youngest llm-proxy replica says of its upstreams."""
+    return (await proxy_facts(route))[-1]
 
 
 async def wait_for_tokens(route: LiveRoute, *, least: float, most: float) -> None:
@@ -55,29 +65,21 @@ async def wait_for_tokens(route: LiveRoute, *, least: float, most: float) -> Non
     await route.until(held)
 
 
-def allowed_attempts(requests: int, seconds: float) -> float:
-    """Return the most attempts that so many requests may cause in a full outage of that length."""
-    return requests + BURST + FLOOR_PER_SECOND * (seconds + LONGEST_REQUEST_SECONDS)
-
-
 @asynccontextmanager
-async def outage(route: LiveRoute, provider: ScriptedUpstream) -> AsyncIterator[None]:
-    """A small retry budget, full, and a provider that fails every attempt; afterwards all is well again."""
-    provider.default = ANSWER
+async def small_retry_budget(route: LiveRoute, provider: ScriptedUpstream) -> AsyncIterator[CountingProvider]:
+    """A small retry budget, full, and a provider that is well; so it is afterwards, and the route serves."""
+    provider.default = counting = CountingProvider()
     await route.change(SMALL_BURST)
     try:
-        await wait_for_tokens(route, least=BURST - 1, most=BURST)
-        provider.requests.clear()
-        provider.default = answer_status(500)
-        yield
-        provider.default = ANSWER
+        await wait_for_tokens(route, least=BUDGET.burst - 1, most=BUDGET.burst)
+        yield counting
 
         async def answers_again() -> bool:
             answer = await route.chat(REMOTE_PROMPT)
             await answer.read()
             return answer.status == 200
 
-        await route.until(answers_again, seconds=15)
+        await route.until(answers_again)
     finally:
         provider.default = ANSWER
         await route.change(FAST)
@@ -127,50 +129,49 @@ async def test_primary_down_secondary_up(route: LiveRoute, provider: ScriptedUps
             await route.change(FAST)
 
 
-async def test_full_outage_costs_no_more_than_the_retry_budget(
-    route: LiveRoute, provider: ScriptedUpstream
+@pytest.mark.parametrize("fault", ["500", *OTHER_FAULTS])
+async def test_an_outage_costs_no_more_than_the_retry_budget(
+    route: LiveRoute, provider: ScriptedUpstream, fault: str
 ) -> None:
-    async with outage(route, provider):
-        started = time.monotonic()
+    async with small_retry_budget(route, provider) as counting:
+        outage = await offer_outage(
+            asks(route), counting, FAULTS[fault](), rate=20, seconds=8, healthy_seconds=1, recovery_seconds=3
+        )
 
-        async def ask() -> tuple[int, str | None]:
-            answer = await route.chat(REMOTE_PROMPT)
-            await answer.read()
-            return answer.status, answer.headers.get("x-should-retry")
-
-        tasks = []
-        for _ in range(200):
-            tasks.append(asyncio.create_task(ask()))
-            # The rate of the load: 20 requests/s.
-            await asyncio.sleep(0.05)
-        seen = set(await asyncio.gather(*tasks))
-        seconds = time.monotonic() - started
-
-        assert seen == {(503, "false")}
-        assert 20 <= provider.attempts <= allowed_attempts(200, seconds)
+    assert outage.requests > 0
+    assert outage.attempts <= allowed(outage)
+    assert outage.inviting == 0, "an answer let the client's SDK try again"
+    if fault == "500":
+        assert outage.statuses[503] > outage.requests / 2
 
 
 async def test_openai_sdk_does_not_multiply_attempts(route: LiveRoute, provider: ScriptedUpstream) -> None:
-    async with outage(route, provider):
-        started, since = time.monotonic(), time.time()
-        async with AsyncOpenAI(base_url=f"{route.url}/v1", api_key="unused") as client:
-            assert client.max_retries == 2
-
-            async def ask() -> None:
-                for _ in range(15):
-                    with pytest.raises(openai.InternalServerError):
-                        await client.chat.completions.create(
-                            model="hybridroute",
-                            messages=[{"role": "user", "content": REMOTE_PROMPT}],
-                            max_tokens=16,
-                        )
-
-            await asyncio.gather(*(ask() for _ in range(8)))
-        seconds = time.monotonic() - started
-        assert provider.attempts <= allowed_attempts(120, seconds)
+    async with (
+        small_retry_budget(route, provider) as counting,
+        AsyncOpenAI(base_url=f"{route.url}/v1", api_key="unused") as client,
+    ):
+        assert client.max_retries == 2
+        since = time.time()
+        outage = await offer_outage(
+            sdk_asks(client),
+            counting,
+            FAULTS["500"](),
+            rate=15,
+            seconds=8,
+            healthy_seconds=1,
+            recovery_seconds=1,
+        )
 
         async def all_recorded() -> bool:
-            return len(await route.records_since(since)) >= 120
+            return len(await route.records_since(since)) >= outage.all_requests
 
         await route.until(all_recorded)
-        assert len(await route.records_since(since)) == 120, "the SDK tried again"
+        assert len(await route.records_since(since)) == outage.all_requests, "the SDK tried again"
+
+    assert outage.attempts <= allowed(outage)
+
+
+def allowed(outage: Outage) -> float:
+    """Return how many attempts the retry budget bears."""
+    seconds = outage.seconds + LONGEST_REQUEST_SECONDS
+    return BUDGET.most_attempts(outage.requests, seconds, served=outage.statuses[200])

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from support.keepers import METRICS_TOKEN, TOKEN, a_keeper_app, write_live
 from support.path_apps import PathApps, running_path_apps
 from support.serving import running
 
-__all__ = ["GatewayBench", "running_gateway"]
+__all__ = ["Answered", "GatewayBench", "running_gateway"]
 
 _BACKENDS = ("http-slm", "http-llm-proxy", "http-router")
 
@@ -80,14 +80,14 @@ class GatewayBench:
 
 @asynccontextmanager
 async def running_gateway(
-    embedder: Embedder, directory: Path, live: LivePolicy
+    embedder: Embedder, directory: Path, live: LivePolicy, *, clock: Callable[[], float] = time.time
 ) -> AsyncIterator[GatewayBench]:
-    """Run one; it serves when this yields."""
+    """Run one; it serves when this yields. `clock`: the keeper's, by which windows turn."""
     write_live(directory, live)
     async with AsyncExitStack() as stack:
         exporter = await stack.enter_async_context(_running_exporter())
         slm = await stack.enter_async_context(running_path_apps())
-        keeper = a_keeper_app(directory, time.time, sleep=asyncio.sleep)  # type: ignore[arg-type]
+        keeper = a_keeper_app(directory, clock, sleep=asyncio.sleep)  # type: ignore[arg-type]
         keeper_url = await stack.enter_async_context(running(keeper))
         common = {
             "route": live.route,

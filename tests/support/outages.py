@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import openai
+from openai import AsyncOpenAI
 
 from support.live_route import REMOTE_PROMPT, LiveRoute
 from support.upstream import (
@@ -34,6 +36,7 @@ __all__ = [
     "asks",
     "offer_outage",
     "proxy_facts",
+    "sdk_asks",
 ]
 
 ANSWER = answer_json(chat_answer())
@@ -119,7 +122,7 @@ class Outage:
     statuses: Counter[int] = field(default_factory=Counter)
     """0: a broken connection."""
     inviting: int = 0
-    """Failures that did not tell an SDK to leave it at that."""
+    """Failures after an attempt that did not tell an SDK to leave it at that."""
     all_requests: int = 0
     """Before, during and after."""
     requests_after: int = 0
@@ -206,6 +209,26 @@ def asks(route: LiveRoute, prompt: str = REMOTE_PROMPT) -> Ask:
     return ask
 
 
+def sdk_asks(client: AsyncOpenAI) -> Ask:
+    """Return a client that is OpenAI's SDK, with the retries that it has."""
+
+    async def ask(key: str) -> Ending:
+        try:
+            await client.chat.completions.create(
+                model="hybridroute",
+                messages=[{"role": "user", "content": REMOTE_PROMPT}],
+                max_tokens=4,
+                extra_headers={"idempotency-key": key},
+            )
+        except openai.APIStatusError as error:
+            return Ending(error.status_code, error.response.headers.get("x-should-retry") == "false")
+        except openai.APIConnectionError:
+            return Ending(0)
+        return Ending(200)
+
+    return ask
+
+
 async def offer_outage(
     ask: Ask,
     provider: CountingProvider,
@@ -246,7 +269,11 @@ def _count(
         attempts=caused.total(),
         most_for_one=max(caused.values(), default=0),
         statuses=statuses,
-        inviting=sum(sample.failed and not sample.ending.tells_to_stop for sample in during.values()),
+        inviting=sum(
+            sample.failed and not sample.ending.tells_to_stop
+            for key, sample in during.items()
+            if key in caused
+        ),
         all_requests=len(samples),
         requests_after=sum(up_at <= sample.at < up_at + 1 for sample in samples.values()),
         attempts_after=sum(up_at <= at < up_at + 1 for at, _ in attempts),

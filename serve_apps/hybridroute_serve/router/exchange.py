@@ -358,9 +358,8 @@ class Exchange:
         self._so_far.answered_by = path
         if failure.body is None:
             if failure.outcome is Outcome.TIMEOUT:
-                self._kept_headers[b"x-should-retry"] = (
-                    b"false"  # what was sent may still be worked on, and billed
-                )
+                # What was sent may still be worked on, and billed.
+                self._kept_headers[b"x-should-retry"] = b"false"
                 await self._refuse(path_timeout(failure.detail), failure.outcome)
             else:
                 await self._refuse(path_unavailable(failure.detail), failure.outcome)

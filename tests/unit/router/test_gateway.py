@@ -1,6 +1,7 @@
 """Keys and money through the whole gateway: router, llm-proxy and keeper as they run, provider and SLM scripted."""
 
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hybridroute_api.serving import AuthPolicy, BudgetPolicy, LivePolicy, LlmPol
 from hybridroute_api.vocabulary import ExhaustedAction, PathName
 from support.client_files import ClientsFile
 from support.eventually import eventually
-from support.gateway_bench import GatewayBench, running_gateway
+from support.gateway_bench import Answered, GatewayBench, running_gateway
 from support.path_apps import sse
 from support.policies import a_policy, a_retry_policy, an_upstream
 from support.router_bench import CARD, SONNET, streaming
@@ -20,6 +21,8 @@ RICH_KEY, POOR_KEY, CLINIC_KEY = "sk-rich-0123456789abc", "sk-poor-0123456789abc
 PROVIDER_KEY = "sk-provider-0123456789"
 FRANCE = "what is the capital of france"
 ONE_USD = 10**9
+ANSWER_NANO_USD = 450_000
+"""What the provider's usual answer costs."""
 
 
 @pytest.fixture
@@ -29,7 +32,7 @@ async def upstream() -> AsyncIterator[ScriptedUpstream]:
 
 
 @pytest.fixture
-def policy(tmp_path: Path, upstream: ScriptedUpstream) -> Callable[[int], LivePolicy]:
+def policy(tmp_path: Path, upstream: ScriptedUpstream) -> Callable[..., LivePolicy]:
     """A route that escalates everything; known requests are fit for the SLM."""
     file = ClientsFile(tmp_path / "clients.yaml")
     file.write(
@@ -40,7 +43,7 @@ def policy(tmp_path: Path, upstream: ScriptedUpstream) -> Callable[[int], LivePo
     (tmp_path / "provider-key").write_text(PROVIDER_KEY)
     credentials = str(tmp_path / "provider-key")
 
-    def make(limit_nano_usd: int) -> LivePolicy:
+    def make(limit_nano_usd: int, window: str = "24h") -> LivePolicy:
         routing = a_policy().routing.model_copy(update={"threshold": 1.0, "scope_threshold": 0.5})
         return a_policy(
             routing=routing,
@@ -51,7 +54,7 @@ def policy(tmp_path: Path, upstream: ScriptedUpstream) -> Callable[[int], LivePo
             auth=AuthPolicy(keys_file=str(file.path)),
             budget=BudgetPolicy(
                 limit_nano_usd=limit_nano_usd,
-                window="24h",
+                window=window,
                 on_exhausted=ExhaustedAction.DEGRADE,
                 on_exhausted_out_of_scope=ExhaustedAction.REJECT,
             ),
@@ -109,6 +112,36 @@ async def test_a_spent_route_degrades_what_the_slm_is_fit_for_and_refuses_the_re
         assert [answer.status for answer in (degraded, streamed)] == [200, 200]
         assert {answer.headers["x-hybridroute-gate"] for answer in (degraded, streamed)} == {"budget"}
         assert upstream.attempts == 0
+
+
+@pytest.mark.parametrize("window", ["60m", "1d@Europe/Berlin", "month"])
+async def test_after_the_window_has_turned_service_resumes(embedder, tmp_path, policy, upstream, window):
+    ahead_seconds = 0.0
+
+    def clock() -> float:
+        return time.time() + ahead_seconds
+
+    live = policy(2_000_000, window)
+    async with running_gateway(embedder, tmp_path, live, clock=clock) as gateway:
+        await serves_llm(gateway)
+        refused: list[Answered] = []
+
+        async def is_spent() -> bool:
+            answer = await gateway.chat(FRANCE, RICH_KEY)
+            if answer.status == 429:
+                refused.append(answer)
+            return answer.status == 429
+
+        await eventually(is_spent, 15.0)
+        assert "budget_exhausted" in refused[0].text
+        assert upstream.attempts * ANSWER_NANO_USD <= 2_000_000
+        resets_at = int(refused[0].headers["x-hybridroute-budget-resets-at"])
+        ahead_seconds = resets_at - time.time()
+
+        async def serves() -> bool:
+            return (await gateway.chat(FRANCE, RICH_KEY)).status == 200
+
+        await eventually(serves, 15.0)
 
 
 async def test_no_key_is_in_anything_that_a_run_leaves_behind(embedder, tmp_path, policy, upstream, caplog):

@@ -105,6 +105,7 @@ async def test_a_path_that_is_slower_than_the_deadline_is_504_and_nothing_else_i
     answer = await bench.chat(CARD, waiting("0.2"), stream=stream)
 
     assert (answer.status, answer.json()["error"]["code"]) == (504, "timeout")
+    assert answer.headers["x-should-retry"] == "false"
     assert bench.asked == [SLM]
     await asyncio.wait_for(bench.paths.closed.wait(), 5)
     assert bench.ledger.record.outcome is Outcome.TIMEOUT
