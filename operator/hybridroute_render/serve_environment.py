@@ -19,6 +19,8 @@ def render_serve_environment(ports: ServePorts, *, cores: int) -> dict[str, str]
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        # Ray runs replicas at 15: beside anything else that is busy, a gateway that must answer at once would wait.
+        "RAY_worker_niceness": "0",
         # Any replica change in any application reloads HAProxy, and its old process dies this long after.
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(LONGEST_STREAM_SECONDS),
         # A stopping replica holds its accelerator for this long even when idle; 30 by default.

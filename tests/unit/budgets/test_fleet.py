@@ -48,7 +48,6 @@ async def test_a_nearly_spent_budget_is_used_up_and_never_overdrawn(tmp_path: Pa
             await _spend_before(fleet)
             await fleet.run(workers=64, attempts=3, largest_nano_usd=LARGEST)
         assert fleet.outcomes["denied"] > 0, "demand sufficed"
-        assert fleet.outcomes["keeper_away"] == 0
         assert fleet.billed_nano_usd <= fleet.counted_nano_usd <= LIMIT
         assert fleet.counted_nano_usd >= 0.9 * LIMIT
         assert await _budget(keeper.url) == (fleet.counted_nano_usd, 0), "all is given back and accounted for"
