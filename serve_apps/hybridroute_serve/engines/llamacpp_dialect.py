@@ -62,6 +62,12 @@ _CONTEXT_EXCEEDED = "exceed_context_size_error"
 _INVALID = "invalid_request_error"
 _SCHEMA_REFUSALS = ("JSON schema", "parse grammar", "generate parser")
 """Parts of what llama.cpp says of a schema, of an answer or a tool, that it cannot turn into a grammar."""
+_READING_FAILED = "Failed to parse"
+"""Begins what llama.cpp says, with a 500, of messages and tools that it cannot read."""
+_GRAMMAR_BYTES: Mapping[str, int] = MappingProxyType({"response_format": 4096, "tools": 16384})
+"""A grammar is built and first sampled in the loop that all requests share, in a time that grows with the square of
+its alternatives: an enumeration of 4 KB holds everybody up for 1 s of CPU time, one of 17 KB for 7 s.
+"""
 _COMPLETION = b'"object":"text_completion"'
 _CHAT_ID, _COMPLETION_ID = b'"id":"chatcmpl-', b'"id":"cmpl-'
 
@@ -83,6 +89,10 @@ class LlamaCppDialect:
     def prepare_body(self, body: bytes, api: Api) -> bytes:
         """Ask for a stream with usage and an event after each batch of the prompt. Raises `InvalidRequest`."""
         asked = _FIELDS_DECODER.decode(body)
+        for name, most_bytes in _GRAMMAR_BYTES.items():
+            if len(memoryview(asked.get(name, b""))) > most_bytes:
+                message = f"The small model takes '{name}' up to {most_bytes} bytes."
+                raise InvalidRequest(name, message, code=ErrorCode.NOT_SERVED_BY_SLM)
         passed = {name: value for name, value in asked.items() if name in _PASSED[api]}
         passed |= {name: asked[name] for name in _SAMPLERS if _is_bounded(name, asked.get(name))}
         cap = next((asked[name] for name in _CAPS[api] if _is_set(asked.get(name))), None)
@@ -100,7 +110,7 @@ class LlamaCppDialect:
     def explain_refusal(self, status: int, body: bytes) -> ErrorAnswer | None:
         """Give llama.cpp's refusal OpenAI's type and code; its own `code` repeats the status.
 
-        A schema that it cannot read may be fine elsewhere; where it is wrong, the next one says so.
+        A schema or message that it cannot read may be fine elsewhere; where it is wrong, the next one says so.
         """
         try:
             error = msgspec.json.decode(body, type=_Refusal).error
@@ -108,7 +118,8 @@ class LlamaCppDialect:
             return None
         if error.type == _CONTEXT_EXCEEDED:
             return ErrorAnswer(400, _INVALID, ErrorCode.CONTEXT_LENGTH_EXCEEDED, error.message)
-        if status == 400 and any(part in error.message for part in _SCHEMA_REFUSALS):
+        unreadable = status == 500 and error.message.startswith(_READING_FAILED)
+        if unreadable or (status == 400 and any(part in error.message for part in _SCHEMA_REFUSALS)):
             return ErrorAnswer(400, _INVALID, ErrorCode.NOT_SERVED_BY_SLM, error.message)
         if status == 400:
             return ErrorAnswer(400, _INVALID, ErrorCode.INVALID_REQUEST, error.message)

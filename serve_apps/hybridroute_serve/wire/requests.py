@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, UnsetType
+from msgspec import Meta, Raw
 
 from hybridroute_api.vocabulary import Api, ErrorCode
 from hybridroute_serve.wire.errors import InvalidRequest
@@ -87,7 +87,7 @@ class _Part(msgspec.Struct):
 class _Message(msgspec.Struct):
     role: str
     content: str | list[_Part] | None = None
-    tool_calls: Raw | UnsetType = UNSET
+    tool_calls: list[Raw] | None = None
 
 
 class _StreamOptions(msgspec.Struct):
@@ -160,9 +160,10 @@ def _parse_chat(chat: _ChatBody, body: bytes) -> ParsedRequest:
     messages: list[ChatMessage] = []
     non_text_parts: set[str] = set()
     non_text_count = 0
-    tool_bytes = sum(len(memoryview(tool)) for tool in (*(chat.tools or ()), *(chat.functions or ())))
-    for message in chat.messages:
+    tool_bytes = _object_bytes("tools", chat.tools) + _object_bytes("functions", chat.functions)
+    for number, message in enumerate(chat.messages):
         if isinstance(message.content, list):
+            _require_texts(number, message.content)
             others = [part.type for part in message.content if part.type not in _TEXT_PARTS]
             non_text_parts.update(others)
             non_text_count += len(others)
@@ -170,8 +171,7 @@ def _parse_chat(chat: _ChatBody, body: bytes) -> ParsedRequest:
             messages.append(ChatMessage(message.role, "\n".join(text for text in texts if text)))
         else:
             messages.append(ChatMessage(message.role, message.content or ""))
-        if message.tool_calls is not UNSET:
-            tool_bytes += len(memoryview(message.tool_calls))
+        tool_bytes += _object_bytes(f"messages[{number}].tool_calls", message.tool_calls)
 
     last_assistant = _last_index(messages, "assistant")
     last_user = _last_index(messages, "user")
@@ -211,6 +211,21 @@ def _parse_chat(chat: _ChatBody, body: bytes) -> ParsedRequest:
             + estimate_tokens_of_bytes(tool_bytes)
         ),
     )
+
+
+def _object_bytes(field: str, items: list[Raw] | None) -> int:
+    """Return the length of an array of objects as it came. Raises `InvalidRequest` where an item is none."""
+    for number, item in enumerate(items or ()):
+        if memoryview(item)[:1] != b"{":
+            raise InvalidRequest(f"{field}[{number}]", f"Invalid '{field}[{number}]': expected object.")
+    return sum(len(memoryview(item)) for item in items or ())
+
+
+def _require_texts(number: int, parts: list[_Part]) -> None:
+    for index, part in enumerate(parts):
+        if part.type == "text" and part.text is None:
+            field = f"messages[{number}].content[{index}].text"
+            raise InvalidRequest(field, f"Missing required field '{field}'.")
 
 
 def _parse_completion(completion: _CompletionBody, body: bytes) -> ParsedRequest:

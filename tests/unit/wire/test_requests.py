@@ -328,6 +328,22 @@ def test_token_estimates_are_near_what_tokenizers_say(text: str, least: int, mos
     assert least <= parsed.estimated_prompt_tokens <= most
 
 
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
+        ({"messages": [USER, {"role": "assistant", "tool_calls": "x"}]}, "messages[...].tool_calls"),
+        ({"messages": [USER, {"role": "assistant", "tool_calls": ["x"]}]}, "messages[1].tool_calls[0]"),
+        ({"messages": [USER], "tools": [TOOLS[0], 5]}, "tools[1]"),
+        ({"messages": [USER], "functions": [None]}, "functions[0]"),
+    ],
+)
+def test_a_part_of_the_wrong_shape_is_named(fields: dict[str, Any], field: str) -> None:
+    refused = refusal(json.dumps({"model": "hybridroute", **fields}).encode())
+    assert refused.param == field
+    assert field in str(refused)
+
+
 def test_tools_and_tool_calls_count_as_prompt() -> None:
     plain = parse_chat()
     tooled = parse_chat(tools=[{"type": "function", "function": {"name": "f", "description": "x" * 400}}])
