@@ -332,7 +332,7 @@ def test_token_estimates_are_near_what_tokenizers_say(text: str, least: int, mos
     ("fields", "field"),
     [
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
-        ({"messages": [USER, {"role": "assistant", "tool_calls": "x"}]}, "messages[...].tool_calls"),
+        ({"messages": [USER, {"role": "assistant", "tool_calls": "x"}]}, "messages[1].tool_calls"),
         ({"messages": [USER, {"role": "assistant", "tool_calls": ["x"]}]}, "messages[1].tool_calls[0]"),
         ({"messages": [USER], "tools": [TOOLS[0], 5]}, "tools[1]"),
         ({"messages": [USER], "functions": [None]}, "functions[0]"),
