@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from hybridroute_api.vocabulary import Api, ErrorCode
+from hybridroute_serve.engines.llamacpp_grammar import explain_heavy_field
 from hybridroute_serve.wire.errors import ErrorAnswer, InvalidRequest
 from hybridroute_serve.wire.sse import split_events
 
@@ -64,10 +65,6 @@ _SCHEMA_REFUSALS = ("JSON schema", "parse grammar", "generate parser")
 """Parts of what llama.cpp says of a schema, of an answer or a tool, that it cannot turn into a grammar."""
 _READING_FAILED = "Failed to parse"
 """Begins what llama.cpp says, with a 500, of messages and tools that it cannot read."""
-_GRAMMAR_BYTES: Mapping[str, int] = MappingProxyType({"response_format": 4096, "tools": 16384})
-"""A grammar is built and first sampled in the loop that all requests share, in a time that grows with the square of
-its alternatives: an enumeration of 4 KB holds everybody up for 1 s of CPU time, one of 17 KB for 7 s.
-"""
 _COMPLETION = b'"object":"text_completion"'
 _CHAT_ID, _COMPLETION_ID = b'"id":"chatcmpl-', b'"id":"cmpl-'
 
@@ -89,10 +86,9 @@ class LlamaCppDialect:
     def prepare_body(self, body: bytes, api: Api) -> bytes:
         """Ask for a stream with usage and an event after each batch of the prompt. Raises `InvalidRequest`."""
         asked = _FIELDS_DECODER.decode(body)
-        for name, most_bytes in _GRAMMAR_BYTES.items():
-            if len(memoryview(asked.get(name, b""))) > most_bytes:
-                message = f"The small model takes '{name}' up to {most_bytes} bytes."
-                raise InvalidRequest(name, message, code=ErrorCode.NOT_SERVED_BY_SLM)
+        heavy = explain_heavy_field(asked)
+        if heavy is not None:
+            raise InvalidRequest(*heavy, code=ErrorCode.NOT_SERVED_BY_SLM)
         passed = {name: value for name, value in asked.items() if name in _PASSED[api]}
         passed |= {name: asked[name] for name in _SAMPLERS if _is_bounded(name, asked.get(name))}
         cap = next((asked[name] for name in _CAPS[api] if _is_set(asked.get(name))), None)

@@ -33,7 +33,15 @@ from hybridroute_serve.router.slm_guard import SlmGuard
 from hybridroute_serve.routing.embedding import Embedder
 from hybridroute_serve.routing.facts import PathHealth
 from hybridroute_serve.routing.models import served_models
-from hybridroute_serve.wire.asgi import Receive, Scope, Send, send_answer, send_error, serve_lifespan
+from hybridroute_serve.wire.asgi import (
+    Receive,
+    Scope,
+    Send,
+    refuse_connection,
+    send_answer,
+    send_error,
+    serve_lifespan,
+)
 from hybridroute_serve.wire.errors import method_not_allowed, rejection, starting, unsupported_endpoint
 
 __all__ = ["RouterApp"]
@@ -82,7 +90,8 @@ class RouterApp:
         if scope["type"] == "lifespan":
             await serve_lifespan(receive, send, start=self.start, stop=self.stop)
             return
-        if scope["type"] != "http":
+        if scope["type"] == "websocket":
+            await refuse_connection(send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
         api = _HOT.get(path)

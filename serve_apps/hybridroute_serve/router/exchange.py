@@ -59,7 +59,7 @@ from hybridroute_serve.wire.errors import (
     stream_cut_event,
     unsupported_encoding,
 )
-from hybridroute_serve.wire.headers import headers_for_client, headers_for_path
+from hybridroute_serve.wire.headers import headers_for_client, headers_for_provider
 from hybridroute_serve.wire.requests import ParsedRequest, parse_request
 
 __all__ = ["Exchange", "RequestJournal", "RouterParts"]
@@ -69,6 +69,8 @@ _log = logging.getLogger(__name__)
 OPERATIONS = {Api.CHAT_COMPLETIONS: "/v1/chat/completions", Api.COMPLETIONS: "/v1/completions"}
 
 _STATUS_CLIENT_GONE = 499
+_MOST_HEADER_BYTES = 8192
+"""Of those that go on to a path: its ingress refuses more than 16 KB with what is added to them."""
 _TAIL_BYTES = 64
 _DONE = b"[DONE]"
 _RATE_LIMIT_PREFIX = b"x-ratelimit-"
@@ -194,7 +196,11 @@ class Exchange:
         body = await read_body(self._scope, self._receive, active.document.max_body_bytes)
         self._so_far.parsed = parsed = parse_request(body, self._api)
         admission.count_tokens(client, parsed, active.document)
-        return _Accepted(body, headers_for_path(request_headers(self._scope)), parsed, active)
+        headers = headers_for_provider(request_headers(self._scope))
+        if sum(len(name) + len(value) for name, value in headers) > _MOST_HEADER_BYTES:
+            names = ", ".join(sorted({name.decode() for name, _ in headers}))
+            raise InvalidRequest(None, f"The headers {names} are longer than {_MOST_HEADER_BYTES} bytes together.")
+        return _Accepted(body, headers, parsed, active)
 
     async def _decide_and_hand_on(self, accepted: _Accepted) -> None:
         parsed, active = accepted.parsed, accepted.active

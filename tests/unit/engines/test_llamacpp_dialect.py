@@ -118,19 +118,6 @@ def test_known_samplers_pass() -> None:
     assert _prepare(top_k=-1, min_p=None) == {"top_k": -1}
 
 
-@pytest.mark.parametrize(
-    ("name", "most_bytes", "value"),
-    [
-        ("response_format", 4096, {"type": "json_schema", "json_schema": {"schema": {"enum": ["x" * 4096]}}}),
-        ("tools", 16384, [{"type": "function", "function": {"name": "f" * 16384}}]),
-    ],
-)
-def test_a_grammar_that_would_hold_everybody_up_is_named(name: str, most_bytes: int, value: object) -> None:
-    with pytest.raises(InvalidRequest, match=f"'{name}' up to {most_bytes} bytes") as caught:
-        _prepare(**{name: value})
-    assert (caught.value.param, caught.value.code) == (name, ErrorCode.NOT_SERVED_BY_SLM)
-
-
 def test_what_llama_cpp_cannot_read_is_no_failure_of_its_own() -> None:
     body = {"error": {"code": 500, "message": "Failed to parse messages: Missing tool call type", "type": "x"}}
     refusal = LlamaCppDialect().explain_refusal(500, json.dumps(body).encode())
