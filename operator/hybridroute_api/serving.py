@@ -47,6 +47,8 @@ class TokenPrices(_Contract):
     output_nano_usd_per_million: int = Field(ge=0)
     cached_input_nano_usd_per_million: int | None = Field(default=None, ge=0)
     """None: cached prompt tokens cost as much as fresh ones."""
+    reasoning_nano_usd_per_million: int | None = Field(default=None, ge=0)
+    """None: reasoning tokens cost as much as other completion tokens."""
 
 
 class UpstreamTimeouts(_Contract):

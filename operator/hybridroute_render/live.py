@@ -125,6 +125,7 @@ def _upstream(spec: UpstreamSpec, resolved: ResolvedUpstream) -> Upstream:
             input_nano_usd_per_million=spec.pricing.input_per_million_tokens_nano_usd,
             output_nano_usd_per_million=spec.pricing.output_per_million_tokens_nano_usd,
             cached_input_nano_usd_per_million=spec.pricing.cached_input_per_million_tokens_nano_usd,
+            reasoning_nano_usd_per_million=spec.pricing.reasoning_per_million_tokens_nano_usd,
         ),
         timeouts=UpstreamTimeouts(
             connect_seconds=_seconds(spec.timeouts.connect),

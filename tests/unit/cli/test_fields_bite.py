@@ -125,6 +125,11 @@ CASES: list[Case] = [
         llm(pricing={"cachedInputPerMillionTokensUSD": "1"}),
         {},
     ),
+    (
+        "spec.llm.upstreams.*.pricing.reasoningPerMillionTokensUSD",
+        llm(pricing={"reasoningPerMillionTokensUSD": "3"}),
+        {},
+    ),
     ("spec.llm.upstreams.*.timeouts.connect", llm(timeouts={"connect": "1s"}), {}),
     ("spec.llm.upstreams.*.timeouts.firstByte", llm(timeouts={"firstByte": "3s"}), {}),
     ("spec.llm.upstreams.*.timeouts.total", llm(timeouts={"total": "3m"}), {}),
