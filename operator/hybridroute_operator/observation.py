@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from hybridroute_api.quantities import parse_decimal, parse_usd
+from hybridroute_api.v1alpha1.conditions import ConditionReason, ConditionStatus, Verdict
 from hybridroute_api.vocabulary import Mode, PathName
 from hybridroute_render.kubernetes.kinds import ObjectKey
 from hybridroute_render.kubernetes.names import Part
@@ -20,6 +21,7 @@ __all__ = [
     "AppState",
     "BudgetState",
     "GatewayState",
+    "GuaranteeState",
     "Observation",
     "PodState",
     "RouteKey",
@@ -82,6 +84,14 @@ class BudgetState:
 
 
 @dataclass(frozen=True, slots=True)
+class GuaranteeState:
+    """Whether the promise of the calibrated policy holds."""
+
+    verdict: Verdict
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayState:
     """What the keeper says: replicas that report, the policy in force, money."""
 
@@ -98,6 +108,12 @@ class GatewayState:
     saved_usd: Decimal
     budget: BudgetState | None = None
     """None without a budget, and until the keeper has seen its ledger."""
+    policy_digest: str = ""
+    """Of the calibrated policy in force; empty without one."""
+    policy_problem: str = ""
+    """Why the calibrated policy that the route names is not in force; empty when it is."""
+    guarantee: GuaranteeState | None = None
+    """None from a keeper of before there was one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +197,15 @@ def parse_gateway_state(state: Mapping[str, Any]) -> GatewayState:
         all_llm_nano_usd=parse_usd(costs["all_llm_usd"]),
         saved_usd=parse_decimal(costs["saved_usd"]),
         budget=_parse_budget(state["budget"]) if state["budget"] is not None else None,
+        policy_digest=(state.get("policy") or {}).get("digest") or "",
+        policy_problem=(state.get("policy") or {}).get("problem") or "",
+        guarantee=_parse_guarantee(state["guarantee"]) if state.get("guarantee") else None,
     )
+
+
+def _parse_guarantee(guarantee: Mapping[str, Any]) -> GuaranteeState:
+    verdict = Verdict(ConditionStatus(guarantee["status"]), ConditionReason(guarantee["reason"]))
+    return GuaranteeState(verdict, guarantee["message"])
 
 
 def _parse_budget(budget: Mapping[str, Any]) -> BudgetState:

@@ -15,6 +15,7 @@ import aiohttp
 
 from hybridroute_api.records import DecisionRecord, OpenRequest
 from hybridroute_api.serving import LivePolicy
+from hybridroute_api.standing import DriftStanding
 from hybridroute_api.vocabulary import Api, ErrorCode, Gate, Header, InternalHeader, Outcome, PathName
 from hybridroute_serve.costs.pricing import format_usd, price_busy_seconds
 from hybridroute_serve.router.admission import Admission, AdmissionError
@@ -27,8 +28,9 @@ from hybridroute_serve.router.recall import Recall
 from hybridroute_serve.router.request_facts import request_facts
 from hybridroute_serve.router.slm_guard import SlmGuard
 from hybridroute_serve.router.unaffordable import say_unaffordable
-from hybridroute_serve.routing.decision import RouteDecision, decide_route, plan_failover, plan_unaffordable
+from hybridroute_serve.routing.decision import decide_route, plan_failover, plan_unaffordable
 from hybridroute_serve.routing.facts import PathHealth
+from hybridroute_serve.routing.route_decision import RouteDecision
 from hybridroute_serve.wire.asgi import (
     BodyTooLargeError,
     ClientDisconnectedError,
@@ -99,6 +101,8 @@ class RouterParts:
     replica: str
     policies: PolicyHolder
     health: Callable[[], PathHealth]
+    standing: Callable[[], DriftStanding | None]
+    """What the keeper says of drift; None before it has said anything."""
     paths: PathClient
     journal: RequestJournal
     conversations: Conversations
@@ -172,6 +176,7 @@ class Exchange:
             await self._refuse(starting(), Outcome.UPSTREAM_ERROR)
             return
         self._so_far.policy = active.document
+        self._so_far.terms = active.calibrated.terms if active.calibrated is not None else None
         try:
             accepted = await self._let_in(active)
         except AdmissionError as error:
@@ -210,8 +215,11 @@ class Exchange:
             await self._find_conversation(parsed),
             local_only=client is not None and client.local_only,
         )
+        self._so_far.facts = facts
+        self._so_far.standing = standing = self._parts.standing()
         before = self._parts.monotonic_clock()
-        decision = decide_route(facts, active.document, active.scorer, self._parts.health())
+        scorer = active.calibrated or active.scorer
+        decision = decide_route(facts, active.document, scorer, self._parts.health(), standing)
         self._so_far.decision_seconds = self._parts.monotonic_clock() - before
         self._so_far.decision = decision
         if decision.path is None:
