@@ -41,7 +41,9 @@ def test_columns_and_short_name_read_well(cluster: ApiServer) -> None:
             }
         ],
         "slmPercent": 83,
-        "cost": {"totalUSD": "1.25", "savedUSD": "-0.10"},
+        "spentUSD": "1.25",
+        "budget": {"limitUSD": "50", "spentUSD": "1.25", "reservedUSD": "0.5"},
+        "cost": {"totalUSD": "9.75", "savedUSD": "-0.10"},
     }
     document = route_document({"metadata": {"name": "shown"}})
     assert cluster.apply(document, path)[0] == 201
@@ -49,12 +51,13 @@ def test_columns_and_short_name_read_well(cluster: ApiServer) -> None:
     assert cluster.apply(written, path + "/status")[0] == 200
     header, row = cluster.kubectl("get", "hr").splitlines()
     assert header.split() == ["NAME", "READY", "URL", "SLM", "%", "SPENT", "LIMIT", "SAVED", "AGE"]
-    assert row.split()[:6] == [
+    assert row.split()[:7] == [
         "shown",
         "True",
         "http://shown-router.default.svc:8000/v1",
         "83",
         "1.25",
+        "50",
         "-0.10",
     ]
     assert cluster.kubectl("get", "hybridroute", "-o", "name").strip() == "hybridroute.hybridroute.dev/shown"
