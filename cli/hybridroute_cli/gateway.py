@@ -12,12 +12,13 @@ from hybridroute_api.vocabulary import InternalHeader, PathName
 from hybridroute_cli.output import CommandError
 from hybridroute_cli.rundir import Run, RunDirectory, home_directory
 
-__all__ = ["API_KEY_VARIABLE", "Answer", "Gateway", "find_running", "open_gateway"]
+__all__ = ["API_KEY_VARIABLE", "Answer", "Gateway", "find_running", "gateway_session", "open_gateway"]
 
 API_KEY_VARIABLE = "HYBRIDROUTE_API_KEY"
 """Key for a route with `spec.auth`. Not an option: arguments are shown to every user of the machine."""
 
 _REQUEST_SECONDS = 300.0
+_ADVICE = "see `hybridroute status`, or start again with `hybridroute up -f FILE`"
 
 
 def find_running(route: str | None) -> tuple[RunDirectory, Run]:
@@ -57,10 +58,13 @@ class Answer:
 class Gateway:
     """Calls one route. Errors of the connection become `CommandError`."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, token: str, *, api_key: str) -> None:
-        """`api_key` is sent with questions; empty sends none."""
+    def __init__(
+        self, session: aiohttp.ClientSession, url: str, token: str, *, api_key: str, advice: str = _ADVICE
+    ) -> None:
+        """`api_key` is sent with questions; empty sends none. `advice`: what to do when nothing answers."""
         self._session = session
         self._url = url
+        self._advice = advice
         self._client_headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._headers = {str(InternalHeader.TOKEN): token}
 
@@ -108,16 +112,17 @@ class Gateway:
         return frozenset(path for path in PathName if facts[path])
 
     def _unreachable(self, error: BaseException) -> str:
-        return (
-            f"{self._url} does not answer ({type(error).__name__}); see `hybridroute status`, "
-            "or start again with `hybridroute up -f FILE`"
-        )
+        return f"{self._url} does not answer ({type(error).__name__}); {self._advice}"
+
+
+def gateway_session() -> aiohttp.ClientSession:
+    """Return a session with the deadlines of a gateway's client."""
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_REQUEST_SECONDS, sock_connect=5.0))
 
 
 @asynccontextmanager
 async def open_gateway(directory: RunDirectory, run: Run) -> AsyncIterator[Gateway]:
-    """Open a client of a running route."""
-    timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS, sock_connect=5.0)
-    async with aiohttp.ClientSession(timeout=timeout) as session:
+    """Open a client of a route that runs on this machine."""
+    async with gateway_session() as session:
         api_key = os.environ.get(API_KEY_VARIABLE, "").strip()
         yield Gateway(session, run.url, directory.read_token(), api_key=api_key)

@@ -15,9 +15,11 @@ from typing import Any, Final
 
 from hybridroute_api.v1alpha1 import HybridRoute
 from hybridroute_api.v1alpha1.conditions import ConditionReason
+from hybridroute_api.v1alpha1.resource import API_VERSION, KIND
 from hybridroute_api.v1alpha1.slm import Rollout
 from hybridroute_operator.observation import Observation
 from hybridroute_render.kubernetes.kinds import ObjectKey, key_of
+from hybridroute_render.kubernetes.leftovers import describe_leaving
 from hybridroute_render.kubernetes.names import MANAGER, ROUTE_LABEL, Part
 from hybridroute_render.kubernetes.objects import Manifest, render_ledger, route_names
 
@@ -90,18 +92,20 @@ def plan_actions(route: HybridRoute, desired: tuple[Manifest, ...], observed: Ob
     actions: list[Action] = []
     obstacles: list[Obstacle] = []
     tokens, ledger = ObjectKey("Secret", names.internal), ObjectKey("ConfigMap", names.ledger)
+    # First of all: whoever finds the others without it knows that it was lost, and money may have been spent.
+    spenders = (tokens, ObjectKey("RayService", names.part(Part.GATEWAY)))
+    ran = any(key in observed.children and _is_ours(observed.children[key], route) for key in spenders)
     if ledger not in observed.children:
-        # First of all: whoever finds the others without it knows that it was lost, and money may have been spent.
-        spenders = (tokens, ObjectKey("RayService", names.part(Part.GATEWAY)))
-        ran = any(key in observed.children and _is_ours(observed.children[key], route) for key in spenders)
         manifest = render_ledger(route, first=not ran)
         actions.append(Action(ActionKind.CREATE_LEDGER, ledger, "does not exist", manifest))
-    elif not _is_ours(observed.children[ledger], route):
-        obstacles.append(_taken(ledger))
+    elif (obstacle := _claim_obstacle(route, ledger, observed.children[ledger])) is not None:
+        if not ran:
+            return Plan((), (obstacle,))
+        obstacles.append(obstacle)
     if tokens not in observed.children:
         actions.append(Action(ActionKind.CREATE_TOKENS, tokens, "does not exist"))
-    elif not _is_ours(observed.children[tokens], route):
-        obstacles.append(_taken(tokens))
+    elif (obstacle := _claim_obstacle(route, tokens, observed.children[tokens])) is not None:
+        obstacles.append(obstacle)
     for manifest in desired:
         planned = _plan_object(route, stamp_manifest(manifest), observed)
         if isinstance(planned, Action):
@@ -131,16 +135,19 @@ def stamp_manifest(manifest: Manifest) -> Manifest:
 def _plan_object(route: HybridRoute, manifest: Manifest, observed: Observation) -> Action | Obstacle | None:
     key = key_of(manifest)
     if key.kind in observed.missing_kinds:
+        if key.kind != "RayService":
+            return None  # nice to have, made when the kind comes
         message = "the cluster does not know the kind RayService: install KubeRay"
         return Obstacle(key, ConditionReason.KUBERAY_MISSING, message)
     child = observed.children.get(key)
     if child is None:
         return Action(ActionKind.APPLY, key, "does not exist", manifest)
-    if not _is_ours(child, route):
-        return _taken(key)
-    if _is_going(child):
-        waits = ", ".join(child["metadata"].get("finalizers") or ()) or "the garbage collector"
-        return Obstacle(key, ConditionReason.TERMINATING, f"{key} is being deleted and waits for {waits}")
+    if (obstacle := _claim_obstacle(route, key, child)) is not None:
+        return obstacle
+    if (frozen := _frozen_difference(manifest, child)) is not None:
+        return Action(
+            ActionKind.DELETE, key, f"has another {frozen}, which the API server lets nobody change"
+        )
     annotations = manifest["metadata"]["annotations"]
     seen = child["metadata"].get("annotations") or {}
     if _is_recreated(route, key) and seen.get(PODS_ANNOTATION) not in (None, annotations[PODS_ANNOTATION]):
@@ -150,6 +157,20 @@ def _plan_object(route: HybridRoute, manifest: Manifest, observed: Observation) 
     drift = next(_differences(manifest, child, ""), None)
     if drift is not None:
         return Action(ActionKind.APPLY, key, f"was changed by somebody else at {drift}", manifest)
+    return None
+
+
+def _claim_obstacle(route: HybridRoute, key: ObjectKey, child: Mapping[str, Any]) -> Obstacle | None:
+    """Return why an object under a name that the route needs cannot be worked with, or None if it can."""
+    if _is_going(child):
+        [waits] = describe_leaving([{**child, "kind": key.kind}])
+        return Obstacle(key, ConditionReason.TERMINATING, waits)
+    if _is_left_behind(child, route):
+        message = f"{key} is of a deleted route of the same name and waits for the garbage collector"
+        return Obstacle(key, ConditionReason.TERMINATING, message)
+    if not _is_ours(child, route):
+        message = f"{key} exists and is not this route's: rename the route, or delete it"
+        return Obstacle(key, ConditionReason.NAME_TAKEN, message)
     return None
 
 
@@ -171,13 +192,28 @@ def _is_ours(child: Mapping[str, Any], route: HybridRoute) -> bool:
     )
 
 
+def _is_left_behind(child: Mapping[str, Any], route: HybridRoute) -> bool:
+    """Whether a route of the same name, deleted since, owns the child."""
+    owners = child["metadata"].get("ownerReferences") or ()
+    return any(
+        (owner.get("apiVersion"), owner.get("kind"), owner.get("name"))
+        == (API_VERSION, KIND, route.metadata.name)
+        and owner.get("uid") != route.metadata.uid
+        for owner in owners
+    )
+
+
+def _frozen_difference(manifest: Manifest, child: Mapping[str, Any]) -> str | None:
+    """Return the field that differs and cannot be changed in place: the object has to be made anew."""
+    if manifest["kind"] == "RoleBinding" and child.get("roleRef") != manifest["roleRef"]:
+        return "roleRef"
+    if child.get("immutable") and child.get("data") != manifest.get("data"):
+        return "data while it is immutable"
+    return None
+
+
 def _is_going(child: Mapping[str, Any]) -> bool:
     return "deletionTimestamp" in child["metadata"]
-
-
-def _taken(key: ObjectKey) -> Obstacle:
-    message = f"{key} exists and is not this route's: rename the route, or delete it"
-    return Obstacle(key, ConditionReason.NAME_TAKEN, message)
 
 
 def _plan_sizes(route: HybridRoute, desired: tuple[Manifest, ...], observed: Observation) -> Iterator[Action]:

@@ -1,7 +1,7 @@
 """The loop's body: parse → observe → render → plan → apply → status, the same for every cause.
 
-It keeps nothing between rounds but when it last wrote a status; whatever it does may be interrupted anywhere, and the
-next round ends the same. Nothing here knows kopf or the Kubernetes client.
+It keeps nothing between rounds but when it last wrote a status and what it last said of a deleted route; whatever it
+does may be interrupted anywhere, and the next round ends the same. Nothing here knows kopf or the Kubernetes client.
 """
 
 import logging
@@ -16,6 +16,7 @@ from hybridroute_api.v1alpha1 import HybridRoute, HybridRouteStatus
 from hybridroute_api.v1alpha1.conditions import ConditionReason, ConditionStatus, ConditionType
 from hybridroute_api.v1alpha1.resource import RULES_ERROR
 from hybridroute_api.vocabulary import Mode
+from hybridroute_operator.accepted import parse_accepted
 from hybridroute_operator.cluster.port import Cluster, RouteEvent
 from hybridroute_operator.errors import ApiForbiddenError, ApiRejectedError, OperatorError
 from hybridroute_operator.observation import RouteKey
@@ -27,6 +28,8 @@ from hybridroute_operator.status import (
     turned_conditions,
 )
 from hybridroute_render.kubernetes.kinds import ObjectKey, key_of
+from hybridroute_render.kubernetes.leftovers import describe_leaving
+from hybridroute_render.kubernetes.names import RouteNames
 from hybridroute_render.kubernetes.objects import render_internal_secret, render_objects, route_names
 from hybridroute_render.kubernetes.problems import cluster_problems
 from hybridroute_render.kubernetes.settings import ClusterSettings
@@ -37,6 +40,9 @@ _LOG = logging.getLogger(__name__)
 
 _NOT_TOLD: Final = frozenset({ConditionReason.NOT_BUDGETED})
 """Reasons that are no news."""
+
+_LEAVING_SECONDS: Final = 30.0
+"""A deletion that takes longer is worth an event: KubeRay answers within seconds when it runs."""
 
 _SETTLED_SECONDS: Final = 30.0
 """How soon a route at rest is looked at again: figures are as old as this at most."""
@@ -71,16 +77,17 @@ class Reconciler:
         self._now = now
         self._make_token = make_token
         self._written_at: dict[RouteKey, datetime] = {}
+        self._said_of_gone: dict[RouteKey, str] = {}
 
     async def reconcile(self, key: RouteKey) -> Round:
         """Do one round. Raises an `OperatorError` when the API server did not let it finish."""
         document = await self._cluster.read_route(key)
         if document is None or "deletionTimestamp" in document["metadata"]:
-            # Owner references do the rest; nothing waits for this operator.
-            self._written_at.pop(key, None)
-            return Round(0, wrote_status=False, again_seconds=None)
+            return await self._watch_leaving(key)
         previous = _parse_status(document)
         route, refusal = _parse_route(document)
+        if route is None:
+            route = await self._read_accepted(key, document)
         if route is None:
             status = decide_refused_status(
                 refusal, _mode_of(document), document["metadata"].get("generation", 0), previous, self._now()
@@ -99,13 +106,39 @@ class Reconciler:
             refused += [error] if error is not None else []
             if error is not None and action.kind is ActionKind.CREATE_LEDGER:
                 break
-        status = decide_status(route, plan, observed, previous, self._now())
+        status = decide_status(route, plan, observed, previous, self._now(), refusal=refusal)
         wrote = await self._write_status(key, document, previous, status)
         settled = not plan.actions and _is_true(status, ConditionType.READY) and not _is_degraded(status)
         if refused:
             raise refused[0]
         again = _SETTLED_SECONDS if settled else _MOVING_SECONDS
         return Round(len(plan.actions), wrote_status=wrote, again_seconds=again)
+
+    async def _read_accepted(self, key: RouteKey, document: dict[str, Any]) -> HybridRoute | None:
+        """Return the route as it was accepted last: what a refused spec left running is still repaired."""
+        name = RouteNames(key.name, key.namespace).accepted
+        return parse_accepted(
+            document, await self._cluster.read_object(ObjectKey("ConfigMap", name), key.namespace)
+        )
+
+    async def _watch_leaving(self, key: RouteKey) -> Round:
+        """Say once what a deleted route waits for. Owner references do the rest; nothing waits for this operator."""
+        self._written_at.pop(key, None)
+        services = await self._cluster.list_services(key)
+        leaving = [item for item in services if "deletionTimestamp" in item["metadata"]]
+        if not leaving:
+            self._said_of_gone.pop(key, None)
+            return Round(0, wrote_status=False, again_seconds=None)
+        late = [
+            item for item in leaving if self._now() - _deleted_at(item) >= timedelta(seconds=_LEAVING_SECONDS)
+        ]
+        told = "; ".join(describe_leaving(late))
+        if told and self._said_of_gone.get(key) != told:
+            _LOG.warning("deletion waits route=%s reason=%s", key, told)
+            event = RouteEvent(warning=True, reason=ConditionReason.TERMINATING, message=told)
+            await self._cluster.record_event(_gone_document(key, late[0]), event)
+            self._said_of_gone[key] = told
+        return Round(0, wrote_status=False, again_seconds=_LEAVING_SECONDS)
 
     async def _try(
         self, key: RouteKey, document: dict[str, Any], route: HybridRoute, action: Action
@@ -187,6 +220,16 @@ def _parse_route(document: dict[str, Any]) -> tuple[HybridRoute | None, str]:
     if problems:
         return None, "; ".join(f"{_dotted(problem.location)} {problem.message}" for problem in problems)
     return route, ""
+
+
+def _deleted_at(item: dict[str, Any]) -> datetime:
+    return datetime.fromisoformat(item["metadata"]["deletionTimestamp"])
+
+
+def _gone_document(key: RouteKey, child: dict[str, Any]) -> dict[str, Any]:
+    """Return what an event needs of a route that is gone; a child of it still knows its identity."""
+    owners = child["metadata"].get("ownerReferences") or ({},)
+    return {"metadata": {"name": key.name, "namespace": key.namespace, "uid": owners[0].get("uid", "")}}
 
 
 def _told(error: Any) -> str:

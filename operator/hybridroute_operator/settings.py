@@ -44,7 +44,7 @@ def parse_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Oper
     option("--kubeconfig", "", "File to reach the API server with; none means the pod's own account.")
     parser.add_argument("--no-leader-election", action="store_true", help="Lead at once, alone.")
     parser.add_argument(
-        "--pod-monitors", action="store_true", help="Make PodMonitors; their kind must exist."
+        "--no-pod-monitors", action="store_true", help="Make none, even where the cluster knows PodMonitors."
     )
     given = parser.parse_args(arguments)
     return OperatorSettings(
@@ -52,7 +52,7 @@ def parse_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Oper
             serve_image=given.serve_image,
             image_pull_policy=given.image_pull_policy,
             ray_version=given.ray_version,
-            pod_monitors=given.pod_monitors,
+            pod_monitors=not given.no_pod_monitors,
         ),
         namespaces=tuple(name.strip() for name in given.namespaces.split(",") if name.strip()),
         lease_namespace=given.lease_namespace,

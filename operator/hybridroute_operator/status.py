@@ -78,14 +78,25 @@ class _Facts:
 
 
 def decide_status(
-    route: HybridRoute, plan: Plan, observed: Observation, previous: HybridRouteStatus | None, now: datetime
+    route: HybridRoute,
+    plan: Plan,
+    observed: Observation,
+    previous: HybridRouteStatus | None,
+    now: datetime,
+    *,
+    refusal: str = "",
 ) -> HybridRouteStatus:
-    """Return the status of an accepted route."""
+    """Return the status of a route whose objects are kept as `route` asks.
+
+    `refusal`: why its present spec is refused; `route` is then what was accepted last.
+    """
     facts = _Facts(route, plan, observed, previous)
     taken = next((o for o in plan.obstacles if o.reason is ConditionReason.NAME_TAKEN), None)
-    accepted = (
-        Told(Verdict(F, taken.reason), taken.message) if taken else Told(Verdict(T, ConditionReason.VALID))
-    )
+    accepted = Told(Verdict(T, ConditionReason.VALID))
+    if refusal:
+        accepted = Told(Verdict(F, ConditionReason.INVALID), refusal)
+    elif taken is not None:
+        accepted = Told(Verdict(F, taken.reason), taken.message)
     told = {
         ConditionType.ACCEPTED: accepted,
         ConditionType.ROUTER_READY: _missing(clients_problem(route, observed))
@@ -115,7 +126,7 @@ def decide_status(
 def decide_refused_status(
     message: str, mode: Mode, generation: int, previous: HybridRouteStatus | None, now: datetime
 ) -> HybridRouteStatus:
-    """Return the status of a route that is not accepted. What it served before may still run: figures are kept."""
+    """Return the status of a route that is refused and of which nobody knows what was accepted before, if anything."""
     unknown = Told(Verdict(U, ConditionReason.NOT_ACCEPTED))
     told = {
         ConditionType.ACCEPTED: Told(Verdict(F, ConditionReason.INVALID), message),

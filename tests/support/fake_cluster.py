@@ -35,6 +35,8 @@ class FakeCluster:
         self.missing_kinds: frozenset[str] = frozenset()
         self.gateway: GatewayState | None = None
         self.events: list[RouteEvent] = []
+        self.told_of: list[str] = []
+        """Identities of the routes that events were about, one an event."""
         self.writes: list[str] = []
         self.before_write: Callable[[str], None] = lambda _: None
         self._applied: dict[ObjectKey, Manifest] = {}
@@ -64,6 +66,15 @@ class FakeCluster:
 
     async def read_route(self, key: RouteKey) -> dict[str, Any] | None:
         return copy.deepcopy(self.routes.get(key))
+
+    async def read_object(self, key: ObjectKey, namespace: str) -> Manifest | None:
+        return copy.deepcopy(self.objects.get(key))
+
+    async def list_services(self, key: RouteKey) -> tuple[Manifest, ...]:
+        mine = (o for k, o in self.objects.items() if k.kind == "RayService")
+        return tuple(
+            copy.deepcopy(o) for o in mine if o["metadata"].get("labels", {}).get(ROUTE_LABEL) == key.name
+        )
 
     async def observe(self, route: HybridRoute, wanted: tuple[ObjectKey, ...]) -> Observation:
         mine = {
@@ -117,6 +128,7 @@ class FakeCluster:
 
     async def record_event(self, route: dict[str, Any], event: RouteEvent) -> None:
         self.events.append(event)
+        self.told_of.append(route["metadata"]["uid"])
 
     def _write(self, what: str) -> None:
         self.before_write(what)

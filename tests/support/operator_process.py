@@ -19,6 +19,9 @@ from support.api_server import OPERATOR_USER, ApiServer, free_ports
 
 __all__ = ["OperatorProcess", "bind_operator_rights"]
 
+_START_SECONDS = 120.0
+"""Two seconds on an idle machine; imports wait for their turn on a busy one."""
+
 
 def bind_operator_rights(server: ApiServer) -> None:
     """Give the operator's user what its account has after a cluster-wide install."""
@@ -86,12 +89,20 @@ class OperatorProcess:
         pattern = r'^hybridroute_operator_api_calls_total\{.*verb="(?:POST|PATCH|PUT|DELETE)"\} (\S+)$'
         return sum(float(value) for value in re.findall(pattern, self._get("/metrics"), re.MULTILINE))
 
+    def wait_until_leading(self) -> None:
+        """Wait until it holds the Lease, or leads without one."""
+        deadline = time.monotonic() + _START_SECONDS
+        while self.metric("hybridroute_operator_leading") != 1:
+            if time.monotonic() > deadline:
+                raise AssertionError(self.log.read_text()[-3000:])
+            time.sleep(0.1)
+
     def _get(self, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
             return str(answer.read().decode())
 
     def _wait_until_healthy(self) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + _START_SECONDS
         while True:
             try:
                 self._get("/readyz")

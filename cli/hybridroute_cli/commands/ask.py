@@ -1,4 +1,4 @@
-"""`hybridroute ask`: one question to the running route, with the reason for its path."""
+"""`hybridroute ask`: one question to a route, with the reason for its path."""
 
 import asyncio
 from typing import Annotated
@@ -6,24 +6,29 @@ from typing import Annotated
 import typer
 
 from hybridroute_api.vocabulary import Header
-from hybridroute_cli.gateway import Answer, find_running, open_gateway
+from hybridroute_cli.gateway import Answer
 from hybridroute_cli.output import command_errors, console, print_json
+from hybridroute_cli.places import Context, Namespace, Place, RouteName, open_route, parse_place
 
 __all__ = ["ask"]
 
 
 def ask(
+    call: typer.Context,
     prompt: Annotated[str, typer.Argument(help="The question.")],
     model: Annotated[
         str, typer.Option(help="hybridroute lets the route decide; slm and llm force a path.")
     ] = "hybridroute",
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Cap on the answer's tokens.")] = None,
-    route: Annotated[str | None, typer.Option(help="Name of the route; not needed when one is up.")] = None,
+    route: RouteName = None,
+    namespace: Namespace = None,
+    context: Context = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print answer and headers as JSON.")] = False,
 ) -> None:
     """Ask the running route one question."""
     with command_errors(as_json=as_json):
-        answer = asyncio.run(_ask(prompt, model, max_tokens, route))
+        place = parse_place(call, route, namespace, context)
+        answer = asyncio.run(_ask(prompt, model, max_tokens, place))
     told = {name: answer.headers[name] for name in Header if name in answer.headers}
     if as_json:
         print_json({"status": answer.status, "headers": told, "body": answer.body})
@@ -38,7 +43,6 @@ def ask(
         raise typer.Exit(1)
 
 
-async def _ask(prompt: str, model: str, max_tokens: int | None, route: str | None) -> Answer:
-    directory, run = find_running(route)
-    async with open_gateway(directory, run) as gateway:
+async def _ask(prompt: str, model: str, max_tokens: int | None, place: Place) -> Answer:
+    async with open_route(place, asks_keeper=False) as gateway:
         return await gateway.ask(prompt, model=model, max_tokens=max_tokens)

@@ -6,19 +6,23 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from hybridroute_cli.gateway import find_running, open_gateway
+from hybridroute_cli.gateway import find_running
 from hybridroute_cli.output import command_errors, console, print_json
+from hybridroute_cli.places import Context, Namespace, Place, RouteName, open_route, parse_place
 
 __all__ = ["costs"]
 
 
 def costs(
-    route: Annotated[str | None, typer.Option(help="Name of the route; not needed when one is up.")] = None,
+    call: typer.Context,
+    route: RouteName = None,
+    namespace: Namespace = None,
+    context: Context = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
 ) -> None:
     """Show tokens and dollars of each path."""
     with command_errors(as_json=as_json):
-        account, stand_in = asyncio.run(_ask(route))
+        account, stand_in = asyncio.run(_ask(parse_place(call, route, namespace, context)))
     if as_json:
         print_json(account)
         return
@@ -37,8 +41,9 @@ def costs(
     out.print(f"the LLM alone would have cost USD {account['all_llm_usd']}; saved USD {account['saved_usd']}")
 
 
-async def _ask(route: str | None) -> tuple[dict[str, Any], bool]:
-    directory, run = find_running(route)
-    async with open_gateway(directory, run) as gateway:
+async def _ask(place: Place) -> tuple[dict[str, Any], bool]:
+    """Return the account, and whether the LLM path is a stand-in, which only one machine has."""
+    stand_in = place.cluster is None and find_running(place.route)[1].stand_in
+    async with open_route(place) as gateway:
         account: dict[str, Any] = await gateway.ask_keeper("/costs")
-        return account, run.stand_in
+        return account, stand_in

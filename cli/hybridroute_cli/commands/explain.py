@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import typer
 
-from hybridroute_cli.gateway import find_running, open_gateway
 from hybridroute_cli.output import CommandError, command_errors, console, print_json
+from hybridroute_cli.places import Context, Namespace, Place, RouteName, open_route, parse_place
 
 __all__ = ["explain"]
 
@@ -16,13 +16,16 @@ _RECORD_SECONDS = 1.0
 
 
 def explain(
+    call: typer.Context,
     request_id: Annotated[str, typer.Argument(help="The x-hybridroute-request-id of an answer.")],
-    route: Annotated[str | None, typer.Option(help="Name of the route; not needed when one is up.")] = None,
+    route: RouteName = None,
+    namespace: Namespace = None,
+    context: Context = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
 ) -> None:
     """Explain one request in one line."""
     with command_errors(as_json=as_json):
-        document = asyncio.run(_find(request_id, route))
+        document = asyncio.run(_find(request_id, parse_place(call, route, namespace, context)))
         if document is None:
             raise CommandError(
                 f"no record of {request_id}: it may be mistyped, older than spec.records.maxAge, or of another route"
@@ -33,9 +36,8 @@ def explain(
         console().print(document["explanation"], markup=False)
 
 
-async def _find(request_id: str, route: str | None) -> dict[str, Any] | None:
-    directory, run = find_running(route)
-    async with open_gateway(directory, run) as gateway:
+async def _find(request_id: str, place: Place) -> dict[str, Any] | None:
+    async with open_route(place) as gateway:
         path = f"/records/{quote(request_id, safe='')}"
         document: dict[str, Any] | None = await gateway.ask_keeper(path)
         if document is None:

@@ -26,8 +26,8 @@ def render(
         str, typer.Option(help="Image of the pods, where the route names none.")
     ] = "hybridroute/serve:0.1.0",
     pod_monitors: Annotated[
-        bool, typer.Option("--pod-monitors", help="As in a cluster that has the PodMonitor kind.")
-    ] = False,
+        bool, typer.Option(help="As in a cluster that knows PodMonitors, or in one that does not.")
+    ] = True,
 ) -> None:
     """Print what the operator would apply for a route. Exit code 1 when a cluster cannot serve it."""
     try:

@@ -6,9 +6,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from hybridroute_cli.cluster_status import observe_in_cluster, print_cluster_status
 from hybridroute_cli.gateway import find_running, open_gateway
 from hybridroute_cli.instance import is_alive
 from hybridroute_cli.output import CommandError, command_errors, console, print_json
+from hybridroute_cli.places import Context, Namespace, RouteName, parse_place
 from hybridroute_cli.processes import find_processes
 from hybridroute_cli.state_lines import (
     describe_budgets,
@@ -22,14 +24,22 @@ __all__ = ["status"]
 
 
 def status(
-    route: Annotated[str | None, typer.Option(help="Name of the route; not needed when one is up.")] = None,
+    call: typer.Context,
+    route: RouteName = None,
+    namespace: Namespace = None,
+    context: Context = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Show the state of the running route; exit status 1 when it does not serve."""
+    """Show the state of a route; exit status 1 when it does not serve."""
     with command_errors(as_json=as_json):
-        document = asyncio.run(_observe(route))
+        place = parse_place(call, route, namespace, context)
+        document = asyncio.run(
+            _observe(route) if place.cluster is None else observe_in_cluster(place.cluster, route)
+        )
     if as_json:
         print_json(document)
+    elif place.cluster is not None:
+        print_cluster_status(document)
     else:
         _print_status(document)
     if not document["ready"]:

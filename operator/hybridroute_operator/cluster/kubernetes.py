@@ -60,6 +60,15 @@ class KubernetesCluster:
         """Return the HybridRoute as it is now, or None."""
         return await self._api.get(f"{_ROUTES.collection(key.namespace)}/{key.name}")
 
+    async def read_object(self, key: ObjectKey, namespace: str) -> Manifest | None:
+        """Return an object of a kind that routes own, or None."""
+        return await self._api.get(object_path(key, namespace))
+
+    async def list_services(self, key: RouteKey) -> tuple[Manifest, ...]:
+        """Return the RayServices that carry the route's label."""
+        found = await self._list_labelled(KINDS["RayService"], key.namespace, f"{ROUTE_LABEL}={key.name}")
+        return tuple(found.values())
+
     async def observe(self, route: HybridRoute, wanted: tuple[ObjectKey, ...]) -> Observation:
         """Return the facts of one round."""
         names = route_names(route)
@@ -177,7 +186,7 @@ class KubernetesCluster:
         others = [kind for kind in KINDS.values() if kind.name not in {key.kind for key in wanted}]
         found = await asyncio.gather(
             *(self._read_child(key, namespace) for key in wanted),
-            *(self._list_stale(kind, namespace, selector) for kind in others),
+            *(self._list_labelled(kind, namespace, selector) for kind in others),
         )
         children: dict[ObjectKey, Manifest] = {}
         for part in found:
@@ -192,7 +201,7 @@ class KubernetesCluster:
             return key.kind
         return {key: child} if child is not None else {}
 
-    async def _list_stale(self, kind: Kind, namespace: str, selector: str) -> dict[ObjectKey, Manifest]:
+    async def _list_labelled(self, kind: Kind, namespace: str, selector: str) -> dict[ObjectKey, Manifest]:
         try:
             answer = await self._api.get(kind.collection(namespace), labelSelector=selector)
         except KindMissingError:

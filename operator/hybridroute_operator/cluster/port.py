@@ -26,6 +26,12 @@ class Cluster(Protocol):
     async def read_route(self, key: RouteKey) -> dict[str, Any] | None:
         """Return the HybridRoute as it is now, or None."""
 
+    async def read_object(self, key: ObjectKey, namespace: str) -> Manifest | None:
+        """Return an object of a kind that routes own, or None."""
+
+    async def list_services(self, key: RouteKey) -> tuple[Manifest, ...]:
+        """Return the RayServices that carry the route's label; none where the kind is not served."""
+
     async def observe(self, route: HybridRoute, wanted: tuple[ObjectKey, ...]) -> Observation:
         """Return the facts of one round: the wanted objects, stale ones, pods, Secrets' keys, the keeper's word."""
 

@@ -30,6 +30,8 @@ class RouteNames:
         self.namespace = namespace
         self.live = f"{route}-live"
         """ConfigMap with the live policy."""
+        self.accepted = f"{route}-accepted"
+        """ConfigMap with the spec that was accepted last."""
         self.ledger = f"{route}-ledger"
         """ConfigMap with the dollar ledger."""
         self.internal = f"{route}-internal"
@@ -39,9 +41,13 @@ class RouteNames:
         """RayService of a part, and whatever else there is one of for each."""
         return f"{self.route}-{part}"
 
+    def serve_service(self, part: Part) -> str:
+        """Service that KubeRay points at the active cluster's healthy proxies."""
+        return f"{self.part(part)}-serve-svc"
+
     def serve_host(self, part: Part) -> str:
-        """Host of the service that KubeRay points at the active cluster's healthy proxies."""
-        return f"{self.part(part)}-serve-svc.{self.namespace}.svc"
+        """Host of that service."""
+        return f"{self.serve_service(part)}.{self.namespace}.svc"
 
     def head_host(self, part: Part) -> str:
         """Host of the service that KubeRay points at the active cluster's head."""

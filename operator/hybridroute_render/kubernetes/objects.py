@@ -4,6 +4,7 @@ Two exceptions are made once, and their content is not a function of the route: 
 (`render_internal_secret`), and the ConfigMap of the dollar ledger (`render_ledger`), which the keeper writes.
 """
 
+import hashlib
 from typing import Any, Final
 
 from hybridroute_api.v1alpha1 import HybridRoute
@@ -27,6 +28,8 @@ from hybridroute_render.kubernetes.settings import ClusterSettings
 from hybridroute_render.live import ResolvedUpstream, render_live_policy
 
 __all__ = [
+    "ACCEPTED_DIGEST",
+    "ACCEPTED_SPEC",
     "DEFAULT_NAMESPACE",
     "Manifest",
     "render_internal_secret",
@@ -40,6 +43,10 @@ Manifest = dict[str, Any]
 """One Kubernetes object, as server-side apply takes it."""
 
 DEFAULT_NAMESPACE: Final = "default"
+ACCEPTED_SPEC: Final = "spec.json"
+"""Entry of the ConfigMap with the spec that was accepted last."""
+ACCEPTED_DIGEST: Final = "sha256"
+"""Entry beside it: digest of its text, by which an edit is told."""
 
 
 def render_objects(route: HybridRoute, settings: ClusterSettings) -> tuple[Manifest, ...]:
@@ -49,6 +56,8 @@ def render_objects(route: HybridRoute, settings: ClusterSettings) -> tuple[Manif
     """
     names = route_names(route)
     objects = [
+        # First: whatever follows of this spec can be repaired by it.
+        _render_accepted(route, names),
         *render_access(names, route.spec.routing.policy),
         _render_live(route, names),
         *render_network_policies(names),
@@ -98,6 +107,16 @@ def route_names(route: HybridRoute) -> RouteNames:
 def route_url(route: HybridRoute) -> str:
     """Return the base address for OpenAI clients inside the cluster."""
     return f"http://{route_names(route).serve_host(Part.GATEWAY)}:{PORTS.http}/v1"
+
+
+def _render_accepted(route: HybridRoute, names: RouteNames) -> Manifest:
+    text = route.spec.model_dump_json(by_alias=True, exclude_unset=True, indent=1) + "\n"
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": names.accepted},
+        "data": {ACCEPTED_SPEC: text, ACCEPTED_DIGEST: hashlib.sha256(text.encode()).hexdigest()},
+    }
 
 
 def _render_live(route: HybridRoute, names: RouteNames) -> Manifest:

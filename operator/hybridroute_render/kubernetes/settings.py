@@ -14,5 +14,5 @@ class ClusterSettings:
     image_pull_policy: str = "IfNotPresent"
     ray_version: str = "2.60.0"
     """Version of Ray in the image; KubeRay reads it."""
-    pod_monitors: bool = False
-    """True where the PodMonitor kind exists."""
+    pod_monitors: bool = True
+    """False makes no PodMonitors. True makes them where the cluster knows the kind."""

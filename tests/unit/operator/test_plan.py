@@ -18,6 +18,7 @@ from support.routes import merged, route_of
 
 META = {"metadata": {"namespace": "shop", "uid": "u1", "generation": 1}}
 LIVE = ObjectKey("ConfigMap", "support-live")
+ACCEPTED = ObjectKey("ConfigMap", "support-accepted")
 LEDGER = ObjectKey("ConfigMap", "support-ledger")
 TOKENS = ObjectKey("Secret", "support-internal")
 GATEWAY = ObjectKey("RayService", "support-gateway")
@@ -183,13 +184,18 @@ def test_a_change_of_the_route_touches_what_it_changes(
     changes: dict[str, Any], expected: list[tuple[ActionKind, ObjectKey]]
 ) -> None:
     planned = plan(at_rest(), changes)
-    assert [(action.kind, action.key) for action in planned.actions] == expected
+    # The accepted spec is kept with every change of it.
+    assert [(action.kind, action.key) for action in planned.actions] == [
+        (ActionKind.APPLY, ACCEPTED),
+        *expected,
+    ]
 
 
 def test_a_field_that_the_route_asks_for_no_more_is_found() -> None:
     with_selector = {"spec": {"slm": {"resources": {"nodeSelector": {"pool": "a"}}, "rollout": "Surge"}}}
     planned = plan(at_rest(with_selector), {"spec": {"slm": {"rollout": "Surge"}}})
-    assert told(planned) == [(ActionKind.APPLY, SLM, "differs from what the route asks for")]
+    differs = "differs from what the route asks for"
+    assert told(planned) == [(ActionKind.APPLY, ACCEPTED, differs), (ActionKind.APPLY, SLM, differs)]
 
 
 def test_a_recreated_slm_is_made_again_once_the_old_is_gone() -> None:
@@ -198,12 +204,14 @@ def test_a_recreated_slm_is_made_again_once_the_old_is_gone() -> None:
     children[SLM]["metadata"]["deletionTimestamp"] = "2026-11-24T00:00:00Z"
     children[SLM]["metadata"]["finalizers"] = ["ray.io/kuberay"]
     waiting = plan(children, changes)
-    assert waiting.actions == ()
+    assert [action.key for action in waiting.actions] == [ACCEPTED]
     [obstacle] = waiting.obstacles
     assert obstacle.reason is ConditionReason.TERMINATING
-    assert obstacle.message == "RayService support-slm is being deleted and waits for ray.io/kuberay"
+    assert obstacle.message == (
+        "RayService support-slm is being deleted and waits for ray.io/kuberay, which KubeRay takes away when it runs"
+    )
     del children[SLM]
-    assert told(plan(children, changes)) == [(ActionKind.APPLY, SLM, "does not exist")]
+    assert told(plan(children, changes))[1:] == [(ActionKind.APPLY, SLM, "does not exist")]
 
 
 def test_what_is_wanted_no_more_is_deleted_if_it_is_ours() -> None:
@@ -227,11 +235,62 @@ def test_an_object_of_somebody_else_is_never_touched(key: ObjectKey) -> None:
     assert obstacle.message == f"{key} exists and is not this route's: rename the route, or delete it"
 
 
-def test_an_object_of_a_route_of_the_same_name_and_another_life_is_not_ours() -> None:
+def test_an_object_of_a_route_of_the_same_name_and_another_life_is_waited_for() -> None:
     children = at_rest()
     children[LIVE]["metadata"]["ownerReferences"][0]["uid"] = "of-before"
-    [obstacle] = plan(children).obstacles
-    assert obstacle.reason is ConditionReason.NAME_TAKEN
+    planned = plan(children)
+    assert planned.actions == ()
+    [obstacle] = planned.obstacles
+    assert obstacle.reason is ConditionReason.TERMINATING
+    assert obstacle.message == (
+        "ConfigMap support-live is of a deleted route of the same name and waits for the garbage collector"
+    )
+
+
+def test_nothing_is_made_beside_the_ledger_of_a_deleted_route() -> None:
+    """Else the next round would find what spends without a ledger, and call the past unknown."""
+    children = {LEDGER: at_rest()[LEDGER]}
+    children[LEDGER]["metadata"]["ownerReferences"][0]["uid"] = "of-before"
+    planned = plan(children)
+    assert planned.actions == ()
+    assert [obstacle.key for obstacle in planned.obstacles] == [LEDGER]
+    assert plan({}).actions[0].manifest["data"] == {"past": "none"}  # type: ignore[index]
+
+
+BINDING = ObjectKey("RoleBinding", "support-gateway")
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "reason"),
+    [
+        (
+            edit(BINDING, "roleRef", "name", value="admin"),
+            BINDING,
+            "has another roleRef, which the API server lets nobody change",
+        ),
+        (
+            lambda children: children[LIVE].update(immutable=True, data={"live.json": "{}"}),
+            LIVE,
+            "has another data while it is immutable, which the API server lets nobody change",
+        ),
+    ],
+    ids=["roleRef", "immutable ConfigMap"],
+)
+def test_what_cannot_be_changed_is_made_anew(
+    change: Callable[[Children], None], key: ObjectKey, reason: str
+) -> None:
+    children = at_rest()
+    change(children)
+    assert told(plan(children)) == [(ActionKind.DELETE, key, reason)]
+    del children[key]
+    assert told(plan(children)) == [(ActionKind.APPLY, key, "does not exist")]
+
+
+def test_a_pod_monitor_is_made_once_its_kind_exists() -> None:
+    children = at_rest()
+    del children[MONITOR]
+    assert plan(children, missing_kinds=frozenset({"PodMonitor"})) == Plan(())
+    assert told(plan(children)) == [(ActionKind.APPLY, MONITOR, "does not exist")]
 
 
 def test_an_owner_reference_that_was_taken_away_is_put_back() -> None:

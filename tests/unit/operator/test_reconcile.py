@@ -18,6 +18,7 @@ from support.routes import route_document
 
 KEY = RouteKey("default", "support")
 LIVE = ObjectKey("ConfigMap", "support-live")
+ACCEPTED = ObjectKey("ConfigMap", "support-accepted")
 LEDGER = ObjectKey("ConfigMap", "support-ledger")
 SLM = ObjectKey("RayService", "support-slm")
 Changes = dict[str, Any]
@@ -78,7 +79,7 @@ async def test_a_new_route_is_made_whole_and_then_left_alone(cluster: FakeCluste
     operator = Operator(cluster)
     assert await operator.settle() == 1
     made = copy.deepcopy(cluster.objects)
-    assert len(made) == 14
+    assert len(made) == 15
     cluster.writes.clear()
     for _ in range(5):
         operator.now += timedelta(minutes=1)
@@ -168,7 +169,7 @@ async def test_a_crash_at_any_write_ends_the_same(cluster: FakeCluster) -> None:
     cluster.put_route(document())
     await Operator(cluster).settle()
     writes, wanted = len(cluster.writes), without_tokens(cluster)
-    assert writes == 15  # 14 objects and the status
+    assert writes == 16  # 15 objects and the status
     for crash_at in range(writes):
         broken = FakeCluster()
         broken.put_route(document())
@@ -220,7 +221,7 @@ async def test_an_object_that_is_refused_stops_nothing_else(cluster: FakeCluster
     cluster.before_write = refuse
     with pytest.raises(ApiRejectedError):
         await operator.reconciler.reconcile(KEY)
-    assert len(cluster.objects) == 12
+    assert len(cluster.objects) == 13
     assert condition(cluster, "Accepted")[0] == "True"
     [first, _] = [event for event in cluster.events if event.warning]
     assert first.message == "NetworkPolicy support-gateway: admission webhook says no"
@@ -290,6 +291,77 @@ async def test_a_bad_route_says_why_and_recovers_by_undoing(
     await operator.settle()
     assert condition(cluster, "Accepted")[:2] == ("True", "Valid")
     assert cluster.objects == good
+
+
+async def test_a_refused_route_is_repaired_by_what_was_accepted_last(cluster: FakeCluster) -> None:
+    operator = Operator(cluster)
+    cluster.put_route(document({"spec": {"mode": "LLMOnly"}}))
+    await operator.settle()
+    cluster.serve(Part.GATEWAY, router="RUNNING", llm_proxy="RUNNING", keeper="RUNNING")
+    good = without_tokens(cluster)
+    cluster.put_route(document(REFUSED[0][0]))
+    await operator.settle()
+    for key in [key for key in cluster.objects if key.kind != "Secret" and key not in (LEDGER, ACCEPTED)]:
+        if key != ObjectKey("RayService", "support-gateway"):
+            del cluster.objects[key]
+    await Operator(cluster).settle()  # a new process remembers nothing
+    assert without_tokens(cluster) == good
+    assert condition(cluster, "Accepted") == ("False", "Invalid", REFUSED[0][1])
+    assert condition(cluster, "Ready")[:2] == ("False", "NotAccepted")
+    assert condition(cluster, "RouterReady")[:2] == ("True", "ReplicasUp")
+
+
+@pytest.mark.parametrize("edit", ["edited", "deleted", "of an earlier route"])
+async def test_what_was_accepted_is_followed_only_if_it_is_as_it_was_written(
+    cluster: FakeCluster, edit: str
+) -> None:
+    operator = Operator(cluster)
+    cluster.put_route(document())
+    await operator.settle()
+    cluster.put_route(document(REFUSED[0][0]))
+    await operator.settle()
+    kept = cluster.objects[ACCEPTED]
+    if edit == "edited":
+        kept["data"]["spec.json"] = kept["data"]["spec.json"].replace("Hybrid", "LLMOnly")
+        kept["data"]["spec.json"] += " "
+    elif edit == "deleted":
+        del cluster.objects[ACCEPTED]
+    else:
+        kept["metadata"]["ownerReferences"][0]["uid"] = "of-before"
+    del cluster.objects[LIVE]
+    await operator.settle()
+    assert LIVE not in cluster.objects
+    assert condition(cluster, "Accepted")[:2] == ("False", "Invalid")
+    assert condition(cluster, "RouterReady")[:2] == ("Unknown", "NotAccepted")
+    cluster.objects.pop(ACCEPTED, None)
+    cluster.put_route(document())
+    await operator.settle()
+    assert without_tokens(cluster) == await fresh()
+
+
+async def test_a_deleted_route_says_once_what_it_waits_for(cluster: FakeCluster) -> None:
+    operator = Operator(cluster)
+    cluster.put_route(document())
+    await operator.settle()
+    uid = cluster.routes.pop(KEY)["metadata"]["uid"]
+    cluster.events.clear()
+    cluster.told_of.clear()
+    slm = cluster.objects[SLM]["metadata"]
+    slm |= {"deletionTimestamp": "2026-11-24T00:00:00Z", "finalizers": ["ray.io/rayservice-finalizer"]}
+    assert (await operator.reconciler.reconcile(KEY)).again_seconds == 30
+    assert cluster.events == []  # KubeRay needs a moment
+    operator.now += timedelta(seconds=31)
+    for _ in range(3):
+        await operator.reconciler.reconcile(KEY)
+    [event] = cluster.events
+    assert (event.warning, event.reason) == (True, "Terminating")
+    assert event.message == (
+        "RayService support-slm is being deleted and waits for ray.io/rayservice-finalizer,"
+        " which KubeRay takes away when it runs"
+    )
+    assert cluster.told_of == [uid]
+    del cluster.objects[SLM]
+    assert (await operator.reconciler.reconcile(KEY)).again_seconds is None
 
 
 async def test_a_route_that_is_gone_or_going_is_left_to_the_garbage_collector(cluster: FakeCluster) -> None:

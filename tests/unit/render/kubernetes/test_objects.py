@@ -147,12 +147,12 @@ def test_the_keeper_runs_where_its_store_is() -> None:
         assert applications["keeper"]["args"]["state_dir"] in {mount["mountPath"] for mount in mounts}
 
 
-def test_a_live_change_touches_the_config_map_alone() -> None:
+def test_a_live_change_touches_config_maps_alone() -> None:
     before = render_objects(route_of(), CLUSTER)
     change = {"spec": {"mode": "LLMOnly", "slm": {"pricing": {"machineHourUSD": "0.2"}}}}
     after = render_objects(route_of(change), CLUSTER)
     changed = [new["metadata"]["name"] for old, new in zip(before, after, strict=True) if old != new]
-    assert changed == ["support-live"]
+    assert changed == ["support-accepted", "support-live"]
 
 
 def test_gpus_are_priced_in_the_live_policy() -> None:
@@ -160,8 +160,8 @@ def test_gpus_are_priced_in_the_live_policy() -> None:
     assert '"machine_hour_nano_usd": 1000000000' in live
 
 
-def test_a_pod_monitor_only_where_its_kind_exists() -> None:
-    without = ClusterSettings(serve_image="x")
+def test_a_pod_monitor_only_where_it_is_wanted() -> None:
+    without = ClusterSettings(serve_image="x", pod_monitors=False)
     assert by_kind(route_of(), "PodMonitor", without) == {}
     assert list(by_kind(route_of(), "PodMonitor")) == ["support-gateway"]
 
