@@ -97,5 +97,5 @@ def route(cluster: Cluster, provider: Provider) -> Cluster:
     cluster.wait_for_condition("Ready")
     [upstream] = cluster.route()["spec"]["llm"]["upstreams"]
     cluster.patch({"llm": {"upstreams": [upstream | {"baseURL": "http://provider:8000/v1"}]}})
-    cluster.wait_for_condition("SLMReady")
+    cluster.wait_until_whole()
     return cluster

@@ -78,8 +78,22 @@ class Cluster:
             f"--timeout={PATIENCE_SECONDS:.0f}s",
         )
 
+    def wait_until_whole(self, name: str = "support") -> None:
+        """Wait until the newest spec is served by both paths."""
+
+        def whole() -> bool:
+            route = self.route(name)
+            conditions = {c["type"]: c["status"] for c in route.get("status", {}).get("conditions", [])}
+            newest = route.get("status", {}).get("observedGeneration") == route["metadata"]["generation"]
+            good = [
+                conditions.get(kind) == "True" for kind in ("Ready", "SLMReady", "LLMReady", "RouterReady")
+            ]
+            return newest and all(good) and conditions.get("Degraded") == "False"
+
+        self.until(f"HybridRoute {name} is whole", whole)
+
     def pods(self, **labels: str) -> list[dict[str, Any]]:
-        """Return the pods with these labels (`__` is `.`, `_` is `-` or `/` as in the product's own names)."""
+        """Return the pods with these labels of the product, by their last words."""
         selector = ",".join(f"{_LABELS[key]}={value}" for key, value in labels.items())
         return list(self.json("get", "pods", "-l", selector)["items"])
 

@@ -24,7 +24,7 @@ async def ask(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) ->
     found: dict[str, Any] = {"error": ""}
     try:
         async with session.post(f"{url}/chat/completions", json=body) as answer:
-            names = ("path", "gate", "request-id")
+            names = ("path", "gate", "request-id", "cost-usd")
             found |= {name: answer.headers.get(f"x-hybridroute-{name}") for name in names}
             text = (await answer.read()).decode()
             whole = "data: [DONE]" in text if body["stream"] else '"choices"' in text
