@@ -110,9 +110,7 @@ def _render_live(route: HybridRoute, names: RouteNames) -> Manifest:
         )
         for upstream in route.spec.llm.upstreams
     )
-    policy = render_live_policy(
-        route, resolved, gpus_per_replica=route.spec.slm.resources.gpus, keys_file=CLIENTS_FILE
-    )
+    policy = render_live_policy(route, resolved, keys_file=CLIENTS_FILE)
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
