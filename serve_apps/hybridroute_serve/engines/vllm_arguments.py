@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-__all__ = ["ArgumentProblem", "check_arguments", "is_installed", "parse_arguments"]
+__all__ = ["ArgumentProblem", "argument_words", "check_arguments", "is_installed", "parse_arguments"]
 
 _FLAGS = {"true": True, "false": False}
 _CHECK_SECONDS = 300.0
@@ -76,7 +76,7 @@ def parse_arguments(own: Sequence[str], arguments: Mapping[str, str]) -> argpars
     parser = make_arg_parser(_make_parser())
     if _TOOL_PARSER in arguments:
         arguments = {_AUTO_TOOLS: "true", **arguments}
-    words = [word for name, value in arguments.items() for word in _as_words(parser, name, value)]
+    words = [word for name, value in arguments.items() for word in argument_words(parser, name, value)]
     parsed: argparse.Namespace = parser.parse_args([*own, *words])
     try:
         validate_parsed_serve_args(parsed)
@@ -99,7 +99,7 @@ def _make_parser() -> Any:
     return Parser(prog="vllm")
 
 
-def _as_words(parser: Any, name: str, value: str) -> list[str]:
+def argument_words(parser: argparse.ArgumentParser, name: str, value: str) -> list[str]:
     """Return the words of the command line that set one argument. Raises `ArgumentProblem`."""
     known: dict[str, argparse.Action] = parser._option_string_actions
     action = known.get(f"--{name}")
