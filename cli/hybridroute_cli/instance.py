@@ -104,6 +104,9 @@ def start_instance(
     for upstream in route.spec.llm.upstreams:
         if upstream.credentials and upstream.credentials.env:
             environment.pop(upstream.credentials.env, None)
+    hub = route.spec.slm.model.credentials
+    if hub is not None and hub.env is not None:
+        environment.pop(hub.env, None)
     with directory.log_file.open("ab") as log:
         process = subprocess.Popen(  # noqa: S603 - our own module with our own arguments
             [
@@ -171,6 +174,7 @@ def write_desired(
         state_dir=str(directory.state_dir),
         journal_dir=str(directory.journal_dir),
         live_file=str(directory.live_file),
+        hub_token_file=str(directory.hub_token_file),
     )
     applications = [*render_gateway_applications(route, placement), render_slm_application(route, placement)]
     if sources.stand_in:

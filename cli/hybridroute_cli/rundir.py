@@ -63,6 +63,7 @@ class RunDirectory:
         self.secrets_dir = self.root / "secrets"
         self.token_file = self.secrets_dir / "internal-token"
         self.metrics_token_file = self.secrets_dir / "metrics-token"
+        self.hub_token_file = self.secrets_dir / "hub-token"
         self.journal_dir = self.root / "journal"
         self.state_dir = self.root / "state"
         self.log_file = self.root / "supervisor.log"

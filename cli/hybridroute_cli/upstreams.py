@@ -13,7 +13,7 @@ from hybridroute_api.v1alpha1.llm import UpstreamSpec
 from hybridroute_api.v1alpha1.resource import HybridRoute
 from hybridroute_render.live import ResolvedUpstream, ResolvedUpstreams
 
-__all__ = ["MissingCredentialsError", "UpstreamSources", "find_upstreams"]
+__all__ = ["MissingCredentialsError", "UpstreamSources", "find_hub_token", "find_upstreams"]
 
 _OPENAI_KEY = "OPENAI_API_KEY"
 _OPENAI_BASE_URL = "OPENAI_BASE_URL"
@@ -73,6 +73,18 @@ def find_upstreams(
             )
         )
     return UpstreamSources(tuple(found), secrets)
+
+
+def find_hub_token(route: HybridRoute, environ: Mapping[str, str]) -> str | None:
+    """Return the model hub's access token, None where the route names none. Raises `MissingCredentialsError`."""
+    credentials = route.spec.slm.model.credentials
+    if credentials is None:
+        return None
+    token = environ.get(credentials.env) if credentials.env is not None else None
+    if not token:
+        named = f"set the variable {credentials.env}" if credentials.env else "name a variable as env"
+        raise MissingCredentialsError(f"spec.slm.model.credentials: no token for the model hub: {named}")
+    return token
 
 
 def _is_missing(upstream: UpstreamSpec, environ: Mapping[str, str]) -> bool:

@@ -6,6 +6,9 @@ Values are text. Counters count from the replica's start. A name that ends in a 
 __all__ = [
     "BREAKER_OPENED",
     "BREAKER_STATE",
+    "ENGINE_CACHE_USE",
+    "ENGINE_RUNNING",
+    "ENGINE_WAITING",
     "HEDGES",
     "JOURNAL_ERRORS",
     "RETRY_DEPOSITS",
@@ -30,3 +33,9 @@ RETRY_DEPOSITS = "retry_deposits"
 """Counter: attempts that got through and filled the bucket."""
 HEDGES = "hedges"
 """Counter: attempts that were sent beside a slow one."""
+ENGINE_RUNNING = "engine_running"
+"""Sequences that the replica's engine generates now."""
+ENGINE_WAITING = "engine_waiting"
+"""Sequences that wait in the engine for a place in its batch."""
+ENGINE_CACHE_USE = "engine_cache_use"
+"""Share of the engine's key-value cache that is taken, 0 to 1; only from engines that tell."""

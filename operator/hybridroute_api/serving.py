@@ -112,6 +112,8 @@ class SlmPolicy(_Contract):
     """What the router must know of the SLM."""
 
     model_name: str
+    adapters: tuple[str, ...] = ()
+    """Names of LoRA adapters: a client that asks for one is served by the SLM."""
     context_tokens: int = Field(gt=0)
     tools: bool
     """False: requests with tools are escalated."""
@@ -257,9 +259,18 @@ class SlmArgs(_AppArgs):
 
     keeper_url: str
     journal_dir: str
-    engine: Literal["llamacpp"]
+    engine: Literal["llamacpp", "vllm"]
     model_uri: str
+    """`bundled:…`, `hf://…`, or a path where the replica runs."""
     model_name: str
+    engine_args: dict[str, str] = Field(default_factory=dict)
+    """Further arguments of the engine's command line, by name without dashes."""
+    adapters: dict[str, str] = Field(default_factory=dict)
+    """LoRA adapters, name to URI."""
+    tensor_parallel: int = Field(default=1, gt=0)
+    """Accelerators of the replica's node that the model is split over; 1 also where there is none."""
+    hub_token_file: str | None = None
+    """File with the model hub's access token; None: public models alone."""
     context_tokens: int = Field(gt=0)
     """Context of one sequence; the engine's whole context is this times `parallel_sequences`."""
     parallel_sequences: int = Field(gt=0)

@@ -7,8 +7,8 @@ arrives resolved, because finding it is I/O and differs between one machine and 
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import PurePath
 
+from hybridroute_api.model_uris import model_name
 from hybridroute_api.serving import (
     ArtifactPolicy,
     AuthPolicy,
@@ -40,7 +40,7 @@ from hybridroute_api.v1alpha1.routing import (
 from hybridroute_api.v1alpha1.slm import Slm
 from hybridroute_api.v1alpha1.spec import Records
 
-__all__ = ["STAND_IN_MODEL", "ResolvedUpstream", "ResolvedUpstreams", "render_live_policy", "slm_model_name"]
+__all__ = ["STAND_IN_MODEL", "ResolvedUpstream", "ResolvedUpstreams", "render_live_policy"]
 
 _BYTES_PER_MIB = 1024 * 1024
 
@@ -72,7 +72,6 @@ def render_live_policy(
     route: HybridRoute,
     resolved: ResolvedUpstreams,
     *,
-    gpus_per_replica: int = 0,
     keys_file: str | None = None,
     policy_config_map: str | None = None,
 ) -> LivePolicy:
@@ -80,10 +79,7 @@ def render_live_policy(
 
     `keys_file` is where the replicas read the clients file that `spec.auth` asks for. `policy_config_map`:
     `<namespace>/<name>/<entry>` of the artifact that `spec.routing.policy` asks for, in a cluster.
-
-    `gpus_per_replica` is how many GPUs an SLM replica really holds and therefore costs:
-    `spec.slm.resources.gpus` in a cluster, none on one machine. Raises ValueError when `resolved` does not
-    match the spec's upstreams one to one.
+    Raises ValueError when `resolved` does not match the spec's upstreams one to one.
     """
     spec = route.spec
     by_name = {upstream.name: upstream for upstream in resolved}
@@ -93,7 +89,7 @@ def render_live_policy(
     return LivePolicy(
         route=route.metadata.name,
         mode=spec.mode,
-        slm=_slm_policy(spec.slm, gpus_per_replica),
+        slm=_slm_policy(spec.slm),
         llm=LlmPolicy(
             upstreams=tuple(_upstream(item, by_name[item.name]) for item in spec.llm.upstreams),
             retries=_retry_policy(spec.llm),
@@ -106,20 +102,15 @@ def render_live_policy(
     )
 
 
-def slm_model_name(uri: str) -> str:
-    """Return the model's name in records: what follows `bundled:`, or the file's name without its extension."""
-    scheme, separator, name = uri.partition("bundled:")
-    return name if separator and not scheme else PurePath(uri).stem
-
-
-def _slm_policy(slm: Slm, gpus_per_replica: int) -> SlmPolicy:
+def _slm_policy(slm: Slm) -> SlmPolicy:
     return SlmPolicy(
-        model_name=slm_model_name(slm.model.uri),
+        model_name=model_name(slm.model.uri),
+        adapters=tuple(sorted(slm.adapters)),
         context_tokens=slm.context_tokens,
         tools=slm.capabilities.tools,
         json_schema=slm.capabilities.json_schema,
         machine_hour_nano_usd=(
-            slm.pricing.machine_hour_nano_usd + gpus_per_replica * slm.pricing.gpu_hour_nano_usd
+            slm.pricing.machine_hour_nano_usd + slm.resources.gpus * slm.pricing.gpu_hour_nano_usd
         ),
         first_byte_seconds=_seconds(slm.timeouts.first_byte),
         total_seconds=_seconds(slm.timeouts.total),

@@ -38,5 +38,9 @@ class Placement:
     """The live policy document the keeper watches."""
     live_config_map: str | None = None
     """Where the document comes from in a cluster, see `KeeperArgs`; None on one machine."""
+    hub_token_file: str | None = None
+    """Where SLM replicas read the model hub's access token, if the route has one."""
+    claims_dir: str = ""
+    """Below it the volumes of the claims that models are in, by their names; empty on one machine, which has none."""
     ledger_config_map: str | None = None
     """Where the dollar ledger is kept in a cluster, see `KeeperArgs`; None on one machine."""

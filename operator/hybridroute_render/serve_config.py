@@ -6,10 +6,10 @@ that changes while replicas run is in here (that is the live policy): a changed 
 
 from typing import Any
 
+from hybridroute_api.model_uris import model_name, parse_claim
 from hybridroute_api.serving import KeeperArgs, LlmProxyArgs, RouterArgs, SlmArgs, StandInArgs
 from hybridroute_api.v1alpha1.resource import HybridRoute
 from hybridroute_api.v1alpha1.scaling import Scaling
-from hybridroute_render.live import slm_model_name
 from hybridroute_render.placement import Placement
 from hybridroute_render.serve_environment import LONGEST_STREAM_SECONDS
 
@@ -96,8 +96,12 @@ def render_slm_application(route: HybridRoute, placement: Placement) -> dict[str
         keeper_url=placement.gateway_url + _PREFIXES[KEEPER_APP],
         journal_dir=placement.journal_dir,
         engine=slm.engine.value,
-        model_uri=slm.model.uri,
-        model_name=slm_model_name(slm.model.uri),
+        model_uri=_as_mounted(slm.model.uri, placement),
+        model_name=model_name(slm.model.uri),
+        engine_args=dict(sorted(slm.engine_args.items())),
+        adapters={name: _as_mounted(uri, placement) for name, uri in sorted(slm.adapters.items())},
+        tensor_parallel=max(1, slm.resources.gpus),
+        hub_token_file=None if slm.model.credentials is None else placement.hub_token_file,
         context_tokens=slm.context_tokens,
         parallel_sequences=slm.parallel_sequences,
         max_ongoing_requests=_ONGOING_PER_TARGET * slm.scaling.target_ongoing_requests,
@@ -105,7 +109,16 @@ def render_slm_application(route: HybridRoute, placement: Placement) -> dict[str
         total_seconds=slm.timeouts.total.total_seconds(),
     )
     # No surge: a second replica beside the first needs a spare GPU.
-    return _application(SLM_APP, args.model_dump(mode="json"), _scaled(slm.scaling, surge=False, cpus=1.0))
+    deployment = _scaled(slm.scaling, surge=False, cpus=1.0)
+    if slm.resources.gpus:
+        deployment["ray_actor_options"] |= {"num_gpus": slm.resources.gpus}
+    return _application(SLM_APP, args.model_dump(mode="json"), deployment)
+
+
+def _as_mounted(uri: str, placement: Placement) -> str:
+    """Return the URI as a replica reads it: what is in a claim's volume by its path there."""
+    claim = parse_claim(uri)
+    return uri if claim is None else f"{placement.claims_dir}/{claim.claim}/{claim.path}"
 
 
 def render_stand_in_application(*, tokens_per_second: float) -> dict[str, Any]:

@@ -5,13 +5,23 @@ Read by the tests of the models and by those of a real API server.
 
 from typing import Any
 
-__all__ = ["RULE_CASES", "routing", "second", "slm", "upstream"]
+__all__ = ["RULE_CASES", "routing", "second", "slm", "upstream", "vllm"]
 
 SLM, PRIMARY = "slm", "primary"
 
 
 def slm(**fields: Any) -> dict[str, Any]:
     return {"spec": {"slm": fields}}
+
+
+def vllm(**fields: Any) -> dict[str, Any]:
+    return slm(
+        **(
+            {"engine": "vllm", "model": {}}
+            | fields
+            | {"model": {"uri": "models/x", **fields.get("model", {})}}
+        )
+    )
 
 
 def upstream(**fields: Any) -> dict[str, Any]:
@@ -43,7 +53,35 @@ RULE_CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ),
     ("model-scheme", slm(model={"uri": "hf://org/model"}), slm(model={"uri": "bundled:smollm2-135m"})),
     ("model-scheme", slm(model={"uri": "bundled:other"}), slm(model={"uri": "/models/other.gguf"})),
+    ("model-scheme", slm(model={"uri": "pvc://models"}), slm(model={"uri": "pvc://models/other.gguf"})),
     ("model-file", slm(model={"uri": "model.bin"}), slm(model={"uri": "./model.gguf"})),
+    ("model-file", slm(model={"uri": "pvc://models/other"}), slm(model={"uri": "pvc://models/a/b.gguf"})),
+    ("model-folder", vllm(model={"uri": "model.gguf"}), vllm(model={"uri": "models/qwen"})),
+    ("model-folder", vllm(model={"uri": "hf://model"}), vllm(model={"uri": "hf://org/model@v1.0"})),
+    ("model-folder", vllm(model={"uri": "s3://org/model"}), vllm(model={"uri": "pvc://models/qwen"})),
+    (
+        "hub-credentials-engine",
+        slm(model={"credentials": {"env": "HF_TOKEN"}}),
+        vllm(model={"uri": "hf://org/model", "credentials": {"env": "HF_TOKEN"}}),
+    ),
+    (
+        "hub-credential-source",
+        vllm(model={"credentials": {"key": "k"}}),
+        vllm(model={"credentials": {"secretName": "hub", "key": "k"}}),
+    ),
+    ("engine-args-engine", slm(engineArgs={"seed": "1"}), vllm(engineArgs={"seed": "1"})),
+    ("engine-arg-name", vllm(engineArgs={"--seed": "1"}), vllm(engineArgs={"max-lora-rank": "64"})),
+    ("engine-arg-name", vllm(engineArgs={"max_model_len": "1"}), vllm(engineArgs={"v1": "1"})),
+    ("engine-arg-reserved", vllm(engineArgs={"max-model-len": "1"}), vllm(engineArgs={"max-loras": "1"})),
+    ("adapters-engine", slm(adapters={"cards": "a"}), vllm(adapters={"cards": "a"})),
+    ("adapter-name", vllm(adapters={"llm": "a"}), vllm(adapters={"LLM": "a"})),
+    ("adapter-name", vllm(adapters={"a/b": "a"}), vllm(adapters={"a.b_c-d": "a"})),
+    ("adapter-uri", vllm(adapters={"cards": "a.gguf"}), vllm(adapters={"cards": "hf://org/cards"})),
+    (
+        "tools-parser",
+        vllm(capabilities={"tools": True}),
+        vllm(capabilities={"tools": True}, engineArgs={"tool-call-parser": "hermes"}),
+    ),
     (
         "gpu-price",
         slm(resources={"gpus": 1}),

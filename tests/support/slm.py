@@ -15,6 +15,7 @@ from hybridroute_serve.engines.llamacpp_dialect import LlamaCppDialect
 from hybridroute_serve.slm.admission import Admission
 from hybridroute_serve.slm.app import SlmParts, build_slm_app
 from hybridroute_serve.slm.busy import BusyShare
+from hybridroute_serve.slm.in_process import InProcessTransport
 from hybridroute_serve.upstream.client import UpstreamClient
 from hybridroute_serve.wire.asgi import ASGIApp
 from support.asgi_client import AsgiClient
@@ -36,8 +37,9 @@ class ScriptedEngine:
 
     dialect: Dialect = LlamaCppDialect()
 
-    def __init__(self, base_url: str, *, tools: bool = False) -> None:
+    def __init__(self, base_url: str, *, tools: bool = False, app: ASGIApp | None = None) -> None:
         self.base_url = base_url
+        self.app = app
         self.headers: Mapping[str, str] = {"connection": "close"}
         self._tools = tools
 
@@ -51,7 +53,9 @@ class ScriptedEngine:
         return EngineSignals(running=0, waiting=0)
 
     def describe(self) -> EngineDescription:
-        return EngineDescription("scripted", "small", "sha256:0", 2048, 4, self._tools)
+        return EngineDescription(
+            "scripted", "small", "sha256:0", 2048, 4, self._tools, most_choices=4, adapters=("cards",)
+        )
 
     async def close(self) -> None:
         """Its script ends by itself."""
@@ -109,7 +113,7 @@ async def running_slm(engine: Engine, **changes: Any) -> AsyncIterator[SlmBench]
     parts = SlmParts(
         token=TOKEN,
         engine=engine,
-        client=client,
+        transport=client if engine.app is None else InProcessTransport(lambda: engine.app),
         journal=ledger,
         busy=busy,
         admission=admission,

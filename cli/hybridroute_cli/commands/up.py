@@ -5,16 +5,17 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from hybridroute_api.model_uris import parse_claim, parse_hub
 from hybridroute_api.v1alpha1.resource import HybridRoute
-from hybridroute_api.v1alpha1.slm import BUNDLED_MODELS
+from hybridroute_api.v1alpha1.slm import BUNDLED_MODELS, Engine, Slm
 from hybridroute_api.vocabulary import Header, Mode, PathName
 from hybridroute_cli.commands.validate import print_problems
-from hybridroute_cli.documents import cluster_only_fields, load_route
+from hybridroute_cli.documents import check_engine, cluster_only_fields, load_route
 from hybridroute_cli.gateway import API_KEY_VARIABLE, Gateway, find_running, open_gateway
 from hybridroute_cli.instance import (
     OPEN_PORTS_WARNING,
@@ -28,12 +29,13 @@ from hybridroute_cli.output import CommandError, command_errors, console, print_
 from hybridroute_cli.problems import InvalidDocumentError
 from hybridroute_cli.processes import find_processes
 from hybridroute_cli.rundir import Run, RunDirectory, home_directory
-from hybridroute_cli.upstreams import MissingCredentialsError, UpstreamSources, find_upstreams
+from hybridroute_cli.upstreams import MissingCredentialsError, UpstreamSources, find_hub_token, find_upstreams
 from hybridroute_serve.auth.clients import ClientsFileError, read_clients
 
 __all__ = ["down", "up"]
 
-_START_SECONDS = 180.0
+_START_SECONDS: Final = {Engine.LLAMACPP: 180.0, Engine.VLLM: 1800.0}
+"""Until every path has answered; a model for vLLM may have to be downloaded, loaded and compiled."""
 _POLL_SECONDS = 0.3
 
 
@@ -54,6 +56,10 @@ def up(
     except InvalidDocumentError as error:
         print_problems(error.problems, as_json=as_json)
         raise typer.Exit(1) from error
+    problems = check_engine(route, file)
+    if problems:
+        print_problems(problems, as_json=as_json)
+        raise typer.Exit(1)
     with command_errors(as_json=as_json):
         _refuse_cluster_fields(route, strict=strict, quiet=as_json)
         route = _with_absolute_paths(route, file)
@@ -124,11 +130,15 @@ def _refuse_cluster_fields(route: HybridRoute, *, strict: bool, quiet: bool) -> 
 
 def _with_absolute_paths(route: HybridRoute, file: Path) -> HybridRoute:
     """Replicas run elsewhere: what is relative to the route's file must not be."""
-    spec = route.spec
-    if spec.slm.model.uri not in BUNDLED_MODELS:
-        uri = _existing(file, spec.slm.model.uri, "spec.slm.model.uri")
-        model = spec.slm.model.model_copy(update={"uri": uri})
-        spec = spec.model_copy(update={"slm": spec.slm.model_copy(update={"model": model})})
+    spec, slm = route.spec, route.spec.slm
+    uri = _local_uri(file, slm, slm.model.uri, "spec.slm.model.uri")
+    adapters = {
+        name: _local_uri(file, slm, adapter, f"spec.slm.adapters.{name}")
+        for name, adapter in slm.adapters.items()
+    }
+    model = slm.model.model_copy(update={"uri": uri})
+    changed = slm.model_copy(update={"model": model, "adapters": adapters})
+    spec = spec.model_copy(update={"slm": changed})
     if spec.auth is not None:
         if spec.auth.api_keys_file is None:
             raise CommandError(
@@ -171,6 +181,20 @@ def _usable_policy(file: Path, name: str | None) -> str:
     return path
 
 
+def _local_uri(file: Path, slm: Slm, uri: str, field: str) -> str:
+    """Return the URI with an absolute path, if it is a path."""
+    if uri in BUNDLED_MODELS or parse_hub(uri) is not None:
+        return uri
+    if parse_claim(uri) is not None:
+        raise CommandError(f"{field}: only a cluster has claims: give the path of the file or folder here")
+    if slm.engine is Engine.LLAMACPP:
+        return _existing(file, uri, field)
+    folder = (file.parent / uri).resolve()
+    if not folder.is_dir():
+        raise CommandError(f"{field}: {folder} is not a folder")
+    return str(folder)
+
+
 def _existing(file: Path, name: str, field: str) -> str:
     path = (file.parent / name).resolve()
     if not path.is_file():
@@ -180,13 +204,17 @@ def _existing(file: Path, name: str, field: str) -> str:
 
 def _sources(route: HybridRoute, file: Path, directory: RunDirectory, port: int) -> UpstreamSources:
     try:
-        return find_upstreams(
+        sources = find_upstreams(
             route,
             route_file=file.resolve(),
             secrets_dir=directory.secrets_dir,
             environ=os.environ,
             stand_in_url=stand_in_url(port),
         )
+        hub_token = find_hub_token(route, os.environ)
+        if hub_token is not None:
+            sources.secrets[directory.hub_token_file] = hub_token
+        return sources
     except MissingCredentialsError as error:
         raise CommandError(str(error)) from error
     except OSError as error:
@@ -220,7 +248,8 @@ async def _wait_until_serving(directory: RunDirectory, run: Run, route: HybridRo
     # What is forced to a path is held for one that is just coming; only what the router knows as ready is chosen.
     paths = _allowed_paths(route)
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    deadline = time.monotonic() + _START_SECONDS
+    patience_seconds = _START_SECONDS[route.spec.slm.engine]
+    deadline = time.monotonic() + patience_seconds
     with Progress(*columns, console=console(), transient=True, disable=quiet) as progress:
         task = progress.add_task("starting Ray", total=None)
         async with open_gateway(directory, run) as gateway:
@@ -235,7 +264,7 @@ async def _wait_until_serving(directory: RunDirectory, run: Run, route: HybridRo
                 if time.monotonic() > deadline:
                     detail = phase.detail or phase.applications if phase else ""
                     raise CommandError(
-                        f"not serving after {_START_SECONDS:.0f} s ({detail}); log: {directory.log_file}"
+                        f"not serving after {patience_seconds:.0f} s ({detail}); log: {directory.log_file}"
                     )
                 if phase is not None and phase.applications:
                     running = sum(status == "RUNNING" for status in phase.applications.values())

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from hybridroute_cli.documents import load_route
+from hybridroute_cli.documents import check_engine, load_route
 from hybridroute_cli.output import console, print_json
 from hybridroute_cli.problems import InvalidDocumentError, Problem
 
@@ -30,8 +30,10 @@ def validate(
             problems += error.problems
             results.append(_result(str(file), None, error.problems))
             continue
-        results.append(_result(str(file), route.metadata.name, ()))
-        if not json:
+        found = check_engine(route, file)
+        problems += found
+        results.append(_result(str(file), route.metadata.name, found))
+        if not json and not found:
             message = f": HybridRoute {route.metadata.name} is valid"
             console().print(Text.assemble((str(file), "bold"), message))
     if json:

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
 from pydantic import Field
 
@@ -12,10 +12,12 @@ from hybridroute_api.v1alpha1.model import (
     CPU_PATTERN,
     MEMORY_PATTERN,
     Count,
+    EnvName,
     Flag,
     ImageName,
     LabelValue,
     ObjectName,
+    SecretKey,
     SpecModel,
     Text,
 )
@@ -23,7 +25,9 @@ from hybridroute_api.v1alpha1.scaling import SlmScaling
 
 __all__ = [
     "BUNDLED_MODELS",
+    "TOOL_PARSER_ARGUMENT",
     "Engine",
+    "HubCredentials",
     "Rollout",
     "Slm",
     "SlmCapabilities",
@@ -39,11 +43,18 @@ __all__ = [
 BUNDLED_MODELS: Final = ("bundled:smollm2-135m",)
 """Models that come with a package and need no download."""
 
+TOOL_PARSER_ARGUMENT: Final = "tool-call-parser"
+"""vLLM's argument that says how the model writes tool calls; without it the model cannot choose among tools."""
+
+_ArgumentValue = Annotated[str, Field(min_length=1, max_length=4096)]
+_ModelUri = Annotated[str, Field(min_length=1, max_length=1024)]
+
 
 class Engine(StrEnum):
     """What runs the small language model."""
 
     LLAMACPP = "llamacpp"
+    VLLM = "vllm"
 
 
 class Rollout(StrEnum):
@@ -55,13 +66,31 @@ class Rollout(StrEnum):
     """Start the new pods beside the old; needs twice the GPUs for a while."""
 
 
+class HubCredentials(SpecModel):
+    """Where the model hub's access token is: on one machine `env`, in a cluster `secretName`; an object for both has
+    one of each.
+    """
+
+    env: EnvName | None = None
+    """Environment variable that holds the token, on one machine. A name of 1 to 128 characters; default none."""
+    secret_name: ObjectName | None = Field(default=None, json_schema_extra=CLUSTER_ONLY)
+    """Secret in the route's namespace that holds the token, in a cluster. A name of 1 to 253 characters; default none.
+    """
+    key: SecretKey = Field(default="token", json_schema_extra=CLUSTER_ONLY)
+    """Which of the Secret's entries is the token, 1 to 253 characters. Default token."""
+
+
 class SlmModel(SpecModel):
     """Which weights the engine loads."""
 
     uri: Text = Field(max_length=1024)
-    """`bundled:smollm2-135m`, or the path of a GGUF file, absolute or relative to the route's file. Required,
-    1 to 1024 characters: the model decides what may stay on the SLM, so there is no default.
+    """With llamacpp `bundled:smollm2-135m` or a GGUF file, with vllm `hf://<organisation>/<model>[@<revision>]` or a
+    folder in Hugging Face's layout; files and folders by a path, absolute or relative to the route's file, or by
+    `pvc://<claim>/<path>` in a cluster. Required, 1 to 1024 characters: the model decides what may stay on the SLM,
+    so there is no default.
     """
+    credentials: HubCredentials | None = None
+    """Where the hub's access token is, for `hf://` models that are not public. Engine vllm alone; default none."""
 
 
 class SlmCapabilities(SpecModel):
@@ -107,10 +136,11 @@ class Toleration(SpecModel):
 
 
 class SlmResources(SpecModel):
-    """What a replica's pod asks of a cluster. On one machine it means nothing: `up` lists it."""
+    """What a replica's pod asks of a cluster. On one machine only `gpus` means something: `up` lists the rest."""
 
-    gpus: Count = Field(default=0, ge=0, le=16, json_schema_extra=CLUSTER_ONLY)
-    """GPUs of one replica. Range 0 to 16; default 0, because llama.cpp runs on CPU."""
+    gpus: Count = Field(default=0, ge=0, le=16)
+    """GPUs of one replica, over which vllm splits the model. Range 0 to 16; default 0, because llama.cpp runs on CPU.
+    """
     cpu: str = Field(
         default="2",
         pattern=CPU_PATTERN,
@@ -143,9 +173,7 @@ class SlmPricing(SpecModel):
     """Dollars for one replica's hour on its machine, without GPUs. Range "0" to "1000000"; required, because
     an unknown price is not a price of zero.
     """
-    gpu_hour_nano_usd: NanoUsd = Field(
-        default=0, alias="gpuHourUSD", ge=0, le=10**6 * 10**9, json_schema_extra=CLUSTER_ONLY
-    )
+    gpu_hour_nano_usd: NanoUsd = Field(default=0, alias="gpuHourUSD", ge=0, le=10**6 * 10**9)
     """Dollars for one GPU's hour; a replica pays it `resources.gpus` times. Range "0" to "1000000"; default
     "0", and required once `resources.gpus` is set.
     """
@@ -170,9 +198,17 @@ class Slm(SpecModel):
     """The small language model that serves what it can be trusted with."""
 
     engine: Engine = Engine.LLAMACPP
-    """What runs the model: `llamacpp`, which is the default because it needs no GPU."""
+    """What runs the model: `llamacpp`, which is the default because it needs no GPU, or `vllm`."""
     model: SlmModel
     """Which weights the engine loads. Required."""
+    engine_args: dict[str, _ArgumentValue] = Field(default_factory=dict, max_length=64)
+    """Further arguments of `vllm serve` by name without dashes, such as `gpu-memory-utilization: "0.85"`; flags are
+    "true" or "false". At most 64, values of 1 to 4096 characters. Engine vllm alone; default none, vLLM's own values.
+    """
+    adapters: dict[str, _ModelUri] = Field(default_factory=dict, max_length=32)
+    """LoRA adapters, name to URI as for the model. A client asks for one by its name as `model`, which forces the SLM.
+    At most 32. Engine vllm alone; default none.
+    """
     image: ImageName | None = Field(default=None, json_schema_extra=CLUSTER_ONLY)
     """Image of the SLM's pods, 1 to 512 characters, such as one with the model's file inside. Default that of
     `spec.pods`.
@@ -192,7 +228,7 @@ class Slm(SpecModel):
     capabilities: SlmCapabilities = SlmCapabilities()
     """What the model may be asked for. Default: JSON schemas, no tools."""
     resources: SlmResources = SlmResources()
-    """What a replica's pod asks of a cluster. Default: two cores, 2Gi, no GPU."""
+    """What a replica asks of a cluster or machine. Default: two cores, 2Gi, no GPU."""
     pricing: SlmPricing
     """What a replica costs while it lives. Required, since every cost report rests on it."""
     timeouts: SlmTimeouts = SlmTimeouts()

@@ -133,7 +133,6 @@ def _render_live(route: HybridRoute, names: RouteNames) -> Manifest:
     policy = render_live_policy(
         route,
         resolved,
-        gpus_per_replica=route.spec.slm.resources.gpus,
         keys_file=CLIENTS_FILE,
         policy_config_map=None
         if calibrated is None or calibrated.config_map_name is None

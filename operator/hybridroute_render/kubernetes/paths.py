@@ -7,9 +7,12 @@ from hybridroute_render.placement import Placement, ServePorts
 
 __all__ = [
     "AUTHORITIES_DIR",
+    "CLAIMS_DIR",
     "CLIENTS_DIR",
     "CLIENTS_FILE",
     "CREDENTIALS_DIR",
+    "HUB_TOKEN_DIR",
+    "HUB_TOKEN_FILE",
     "INTERNAL_DIR",
     "LIVE_KEY",
     "PORTS",
@@ -33,6 +36,9 @@ STATE_DIR: Final = "/var/lib/hybridroute/state"
 CLIENTS_DIR: Final = "/var/run/hybridroute/clients"
 CLIENTS_FILE: Final = f"{CLIENTS_DIR}/clients.yaml"
 AUTHORITIES_DIR: Final = "/var/run/hybridroute/authorities"
+HUB_TOKEN_DIR: Final = "/var/run/hybridroute/hub"  # noqa: S105 - a folder
+HUB_TOKEN_FILE: Final = f"{HUB_TOKEN_DIR}/token"
+CLAIMS_DIR: Final = "/var/lib/hybridroute/claims"
 
 
 def authorities_file(upstream: str) -> str:
@@ -63,6 +69,8 @@ def render_placement(names: RouteNames, part: Part) -> Placement:
         state_dir=STATE_DIR,
         journal_dir=f"{WORK_DIR}/journal",
         live_file=f"{WORK_DIR}/{LIVE_KEY}",
+        hub_token_file=HUB_TOKEN_FILE,
+        claims_dir=CLAIMS_DIR,
         # A mounted ConfigMap takes up to two minutes to change; the keeper reads it from the API itself.
         live_config_map=f"{names.namespace}/{names.live}/{LIVE_KEY}",
         ledger_config_map=f"{names.namespace}/{names.ledger}",

@@ -9,14 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Final
 
+from hybridroute_api.model_uris import parse_claim
 from hybridroute_api.v1alpha1 import HybridRoute
 from hybridroute_api.v1alpha1.llm import UpstreamSpec
+from hybridroute_api.v1alpha1.slm import Engine
 from hybridroute_render.kubernetes.names import Part, RouteNames, render_labels
 from hybridroute_render.kubernetes.paths import (
     AUTHORITIES_DIR,
+    CLAIMS_DIR,
     CLIENTS_DIR,
     CLIENTS_FILE,
     CREDENTIALS_DIR,
+    HUB_TOKEN_DIR,
+    HUB_TOKEN_FILE,
     INTERNAL_DIR,
     PORTS,
     STATE_DIR,
@@ -46,6 +51,8 @@ class RayNode:
     """CPU and memory, and GPUs under their resource's name."""
     keeper: bool = False
     """True where the keeper runs: its store is mounted there."""
+    engine: bool = False
+    """True where SLM replicas run: what their engine reads is mounted there."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Further fields of the pod's spec, such as a node selector."""
 
@@ -127,6 +134,8 @@ def _volumes(
         found += _mounted_for_clients(route)
         for upstream in route.spec.llm.upstreams:
             found += _mounted_for(upstream)
+    if node.engine:
+        found += _mounted_for_engine(route)
     if node.keeper:
         claim = route.spec.records.claim_name
         found.append(
@@ -155,6 +164,23 @@ def _mounted_for(upstream: UpstreamSpec) -> Iterator[tuple[dict[str, Any], dict[
             source = {"configMap": {"name": authorities.config_map_name, "items": items, "optional": True}}
         where = f"{AUTHORITIES_DIR}/{upstream.name}"
         yield _volume(f"authorities-{upstream.name}", where, source, read_only=True)
+
+
+def _mounted_for_engine(route: HybridRoute) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield what the small model's engine reads: volumes of models, the hub's token, memory that processes share."""
+    slm = route.spec.slm
+    found = (parse_claim(uri) for uri in (slm.model.uri, *slm.adapters.values()))
+    for claim in sorted({path.claim for path in found if path is not None}):
+        source = {"persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+        yield _volume(f"claim-{claim.replace('.', '-')}", f"{CLAIMS_DIR}/{claim}", source, read_only=True)
+    credentials = slm.model.credentials
+    if credentials is not None and credentials.secret_name is not None:
+        items = [{"key": credentials.key, "path": PurePosixPath(HUB_TOKEN_FILE).name}]
+        secret = {"secret": {"secretName": credentials.secret_name, "items": items, "optional": True}}
+        yield _volume("hub-token", HUB_TOKEN_DIR, secret, read_only=True)
+    if slm.engine is Engine.VLLM:
+        # Its processes exchange tensors there; a container has 64 MiB by default.
+        yield _volume("shared-memory", "/dev/shm", {"emptyDir": {"medium": "Memory"}})  # noqa: S108
 
 
 def _mounted_for_clients(route: HybridRoute) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

@@ -5,12 +5,21 @@ The counterpart, what one machine cannot give, is `hybridroute_api.v1alpha1.fiel
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
+from typing import Final
 
+from hybridroute_api.model_uris import parse_claim, parse_hub
 from hybridroute_api.v1alpha1 import HybridRoute
 from hybridroute_api.v1alpha1.rules import Violation
 from hybridroute_api.v1alpha1.slm import BUNDLED_MODELS
 
 __all__ = ["cluster_problems"]
+
+_IN_THE_IMAGE: Final = (
+    "is relative to a file that a cluster does not have: give the absolute path of a file in the SLM's image"
+)
+_NOT_NAMED: Final = (
+    "has no secretName, and a cluster reads keys from Secrets alone: make a Secret and name it"
+)
 
 
 def cluster_problems(route: HybridRoute) -> tuple[Violation, ...]:
@@ -19,20 +28,21 @@ def cluster_problems(route: HybridRoute) -> tuple[Violation, ...]:
 
 
 def _problems(route: HybridRoute) -> Iterator[Violation]:
-    uri = route.spec.slm.model.uri
-    if uri not in BUNDLED_MODELS and not PurePosixPath(uri).is_absolute():
-        yield Violation(
-            "cluster-model",
-            ("spec", "slm", "model", "uri"),
-            "is relative to a file that a cluster does not have: give the absolute path of a file in the SLM's image",
-        )
+    slm = route.spec.slm
+    if _is_relative(slm.model.uri):
+        yield Violation("cluster-model", ("spec", "slm", "model", "uri"), _IN_THE_IMAGE)
+    if slm.model.credentials is not None and slm.model.credentials.secret_name is None:
+        yield Violation("cluster-hub-credentials", ("spec", "slm", "model", "credentials"), _NOT_NAMED)
+    for name, uri in slm.adapters.items():
+        if _is_relative(uri):
+            yield Violation("cluster-adapter", ("spec", "slm", "adapters", name), _IN_THE_IMAGE)
     for index, upstream in enumerate(route.spec.llm.upstreams):
         here = ("spec", "llm", "upstreams", index)
         if upstream.credentials is not None and upstream.credentials.secret_name is None:
             yield Violation(
                 "cluster-credentials",
                 (*here, "credentials"),
-                "has no secretName, and a cluster reads keys from Secrets alone: make a Secret and name it",
+                _NOT_NAMED,
             )
         relative = upstream.ca_bundle is not None and not PurePosixPath(upstream.ca_bundle).is_absolute()
         if relative and upstream.ca_bundle_ref is None:
@@ -54,3 +64,8 @@ def _problems(route: HybridRoute) -> Iterator[Violation]:
             ("spec", "auth"),
             "has no apiKeysSecretName, and a cluster reads keys from Secrets alone: make a Secret and name it",
         )
+
+
+def _is_relative(uri: str) -> bool:
+    elsewhere = uri in BUNDLED_MODELS or parse_hub(uri) is not None or parse_claim(uri) is not None
+    return not elsewhere and not PurePosixPath(uri).is_absolute()

@@ -91,20 +91,17 @@ def render_slm_service(route: HybridRoute, names: RouteNames, settings: ClusterS
     """Return the RayService of the SLM: one replica to a pod."""
     slm = route.spec.slm
     application = render_slm_application(route, render_placement(names, Part.SLM))
-    if slm.resources.gpus:
-        options = application["deployments"][0]["ray_actor_options"]
-        application["deployments"][0]["ray_actor_options"] = options | {"num_gpus": slm.resources.gpus}
     requests = {"cpu": slm.resources.cpu, "memory": slm.resources.memory}
     start = {"num-cpus": "1"}
     if slm.resources.gpus:
         requests[GPU_RESOURCE] = str(slm.resources.gpus)
         start["num-gpus"] = str(slm.resources.gpus)
-    worker = RayNode(Part.SLM, head=False, requests=requests, extra=_slm_pod(route))
+    worker = RayNode(Part.SLM, head=False, requests=requests, engine=True, extra=_slm_pod(route))
     # A head holds no GPU: it would keep the node when the SLM scales down.
     head_serves = route.spec.topology is Topology.SMALL and not slm.resources.gpus
     if head_serves:
         together = requests | {"memory": _more_memory(slm.resources.memory, _HEAD_MEBIBYTES)}
-        head = RayNode(Part.SLM, head=True, requests=together, extra=_slm_pod(route))
+        head = RayNode(Part.SLM, head=True, requests=together, engine=True, extra=_slm_pod(route))
     else:
         head = RayNode(Part.SLM, head=True, requests=_empty_head(settings))
     beside = 1 if head_serves else 0

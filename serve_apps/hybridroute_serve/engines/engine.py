@@ -1,8 +1,7 @@
 """What the SLM application needs of an engine, whichever it is.
 
-An engine serves OpenAI's operations over HTTP on loopback; the relay talks to it as to any upstream. Where its
-answers differ from OpenAI's, its `Dialect` says how. An engine that is an ASGI application, as vLLM's server is,
-gets its base URL from whoever serves that application.
+An engine serves OpenAI's operations, over HTTP on loopback or as an ASGI application in this process; the relay talks
+to either as to any upstream. Where its answers differ from OpenAI's, its `Dialect` says how.
 """
 
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hybridroute_api.vocabulary import Api
+from hybridroute_serve.wire.asgi import ASGIApp
 from hybridroute_serve.wire.errors import ErrorAnswer
 
 __all__ = ["Dialect", "Engine", "EngineDescription", "EngineError", "EngineSignals"]
@@ -27,6 +27,8 @@ class EngineSignals:
     """Sequences that are being generated."""
     waiting: int
     """Sequences that wait for a place in the batch."""
+    cache_use: float | None = None
+    """Share of the key-value cache that is taken, 0 to 1; None where the engine does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,26 @@ class EngineDescription:
     """Prompt and answer of one sequence together."""
     parallel_sequences: int
     tools: bool
-    """Whether the model's chat template knows tools; where it does not, the engine ignores them silently."""
+    """False where the engine would ignore tools silently, because the model's chat template does not know them."""
+    most_choices: int | None = None
+    """Choices of one request at most; None: the engine has its own bound and says so."""
+    completion_options: frozenset[str] = frozenset()
+    """Of the options of completions that not every engine has, those that this one serves."""
+    completion_formats: bool = False
+    """Whether completions may ask for a format."""
+    adapters: tuple[str, ...] = ()
+    """LoRA adapters that are served by their names."""
 
 
 class Dialect(Protocol):
     """How an engine's server differs from OpenAI's. Pure."""
+
+    @property
+    def streams_always(self) -> bool:
+        """True: the engine is asked for a stream also where the client wants one whole answer.
+
+        False: requests and answers pass as they are, and the two methods below do nothing.
+        """
 
     def prepare_body(self, body: bytes, api: Api) -> bytes:
         """Return the body as the engine must be asked: always for a stream that reports its usage.
@@ -65,7 +82,14 @@ class Engine(Protocol):
 
     @property
     def base_url(self) -> str:
-        """Root of the engine's server, without a trailing slash and without the version segment."""
+        """Root of the engine's server, without a trailing slash and without the version segment.
+
+        Empty for an application in this process.
+        """
+
+    @property
+    def app(self) -> ASGIApp | None:
+        """The engine's server where it is an application in this process; None where it listens at `base_url`."""
 
     @property
     def headers(self) -> Mapping[str, str]:

@@ -83,6 +83,11 @@ class LlamaCppEngine:
         self.dialect = LlamaCppDialect()
 
     @property
+    def app(self) -> None:
+        """None: the server is llama.cpp's own, and listens."""
+        return
+
+    @property
     def base_url(self) -> str:
         """Root of the server, without a trailing slash."""
         if self._server is None:
@@ -173,6 +178,7 @@ class LlamaCppEngine:
             context_tokens=self._settings.context_tokens,
             parallel_sequences=self._settings.parallel_sequences,
             tools=properties.chat_template_caps.supports_tools,
+            most_choices=self._settings.parallel_sequences,
         )
 
     async def _get(self, path: str) -> bytes:

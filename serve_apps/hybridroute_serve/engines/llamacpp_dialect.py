@@ -83,6 +83,8 @@ class _Refusal(msgspec.Struct):
 class LlamaCppDialect:
     """llama.cpp's server, build b11549."""
 
+    streams_always = True
+
     def prepare_body(self, body: bytes, api: Api) -> bytes:
         """Ask for a stream with usage and an event after each batch of the prompt. Raises `InvalidRequest`."""
         asked = _FIELDS_DECODER.decode(body)

@@ -1,4 +1,4 @@
-"""Finds a model's weights on this machine, and their digest. Nothing is downloaded."""
+"""Finds a model's weights on this machine, and their digest. Nothing is downloaded here."""
 
 import hashlib
 import importlib.util
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hybridroute_serve.engines.engine import EngineError
 
-__all__ = ["BUNDLED_MODELS", "ModelFile", "find_model", "hash_file"]
+__all__ = ["BUNDLED_MODELS", "ModelFile", "find_folder", "find_model", "hash_file", "hash_folder"]
 
 _BUNDLED_SCHEME = "bundled:"
 _FILE_SCHEME = "file://"
@@ -44,6 +44,23 @@ def hash_file(path: Path) -> str:
     """Return `sha256:` and the file's digest. Blocks: about 0.1 s for 100 MB."""
     with path.open("rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def find_folder(uri: str, field: str) -> Path:
+    """Return the folder that a path names. Raises `EngineError`, with the field to correct."""
+    path = Path(uri).expanduser()
+    if not path.is_dir():
+        raise EngineError(f"model folder {path} does not exist; correct {field}")
+    return path
+
+
+def hash_folder(folder: Path) -> str:
+    """Return `sha256:` and one digest of all files in a folder with their names. Blocks: some 0.3 s a GB."""
+    whole = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.is_file():
+            whole.update(f"{path.name}={hash_file(path)}\n".encode())
+    return f"sha256:{whole.hexdigest()}"
 
 
 def _find_bundled(name: str) -> ModelFile:

@@ -10,8 +10,16 @@ from hybridroute_api.serving import LivePolicy
 from hybridroute_serve.costs.pricing import format_usd
 from hybridroute_serve.keeper.accounts import account_costs
 from hybridroute_serve.keeper.explain import explain_record
-from hybridroute_serve.keeper.heartbeats import count_breakers
-from hybridroute_serve.keeper.metric_table import BREAKERS, EPOCH, LIVE_POLICY, LIVE_POLICY_VALID, REPLICAS
+from hybridroute_serve.keeper.heartbeats import count_breakers, count_sequences, fullest_cache
+from hybridroute_serve.keeper.metric_table import (
+    BREAKERS,
+    ENGINE_CACHE_USE,
+    ENGINE_SEQUENCES,
+    EPOCH,
+    LIVE_POLICY,
+    LIVE_POLICY_VALID,
+    REPLICAS,
+)
 from hybridroute_serve.keeper.metrics import Gauges
 from hybridroute_serve.keeper.reads import KnownReplica, StoredAttempt, StoredRequest
 from hybridroute_serve.keeper.tally import TotalKey
@@ -88,6 +96,8 @@ def gauge_state(
     return {
         EPOCH: {(route,): epoch},
         REPLICAS: {(route, app): count for app, count in Counter(beat.app for beat in alive).items()},
+        ENGINE_SEQUENCES: {(route, *key): count for key, count in count_sequences(alive).items()},
+        ENGINE_CACHE_USE: {(route, *key): share for key, share in fullest_cache(alive).items()},
         BREAKERS: {(route, *key): count for key, count in count_breakers(alive).items()},
         LIVE_POLICY: {(route, live.version, live.mode): 1} if live is not None else {},
         LIVE_POLICY_VALID: {(route,): float(live is not None and live_error is None)},

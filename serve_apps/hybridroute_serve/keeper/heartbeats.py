@@ -19,7 +19,7 @@ from hybridroute_serve.keeper.metric_table import (
 from hybridroute_serve.keeper.tally import TotalKey, Totals
 from hybridroute_serve.retries.breaker import BreakerState
 
-__all__ = ["count_breakers", "count_facts"]
+__all__ = ["count_breakers", "count_facts", "count_sequences", "fullest_cache"]
 
 _BY_ROUTE = {
     facts.RETRY_EXTRA_ATTEMPTS: RETRY_EXTRA_ATTEMPTS,
@@ -53,6 +53,24 @@ def count_breakers(beats: Iterable[ReplicaHeartbeat]) -> dict[tuple[str, str], i
                     counts.setdefault((upstream, state), 0)
                 counts[upstream, said] = counts.get((upstream, said), 0) + 1
     return counts
+
+
+def count_sequences(beats: Iterable[ReplicaHeartbeat]) -> dict[tuple[str], int]:
+    """Return the sequences in all engines by state, running and waiting; none where no engine tells."""
+    counts: dict[tuple[str], int] = {}
+    for beat in beats:
+        for name, state in ((facts.ENGINE_RUNNING, "running"), (facts.ENGINE_WAITING, "waiting")):
+            if name in beat.facts:
+                counts[state,] = counts.get((state,), 0) + int(beat.facts[name])
+    return counts
+
+
+def fullest_cache(beats: Iterable[ReplicaHeartbeat]) -> dict[tuple[()], float]:
+    """Return the share that is taken of the fullest engine's cache; nothing where no engine tells."""
+    shares = [
+        float(beat.facts[facts.ENGINE_CACHE_USE]) for beat in beats if facts.ENGINE_CACHE_USE in beat.facts
+    ]
+    return {(): max(shares)} if shares else {}
 
 
 def _counters(route: str, beat: ReplicaHeartbeat) -> dict[TotalKey, int]:

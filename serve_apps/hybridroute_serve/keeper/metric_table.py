@@ -22,6 +22,8 @@ __all__ = [
     "DRIFT_ALARMS",
     "DRIFT_LEVEL",
     "DUPLICATES",
+    "ENGINE_CACHE_USE",
+    "ENGINE_SEQUENCES",
     "EPOCH",
     "FIRST_BYTE_SECONDS",
     "GUARANTEE",
@@ -160,6 +162,18 @@ REPLICAS = Metric(
     MetricKind.GAUGE,
     ("route", "app"),
     "Replicas that the keeper has heard from lately.",
+)
+ENGINE_SEQUENCES = Metric(
+    "hybridroute_engine_sequences",
+    MetricKind.GAUGE,
+    ("route", "state"),
+    "Sequences in the SLM replicas' engines: running in a batch, or waiting for a place.",
+)
+ENGINE_CACHE_USE = Metric(
+    "hybridroute_engine_cache_use_ratio",
+    MetricKind.GAUGE,
+    ("route",),
+    "Share of the key-value cache that is taken, in the fullest of the SLM replicas' engines.",
 )
 LIVE_POLICY = Metric(
     "hybridroute_live_policy_info",
@@ -309,6 +323,8 @@ METRICS = (
     JOURNAL_ERRORS,
     EPOCH,
     REPLICAS,
+    ENGINE_SEQUENCES,
+    ENGINE_CACHE_USE,
     LIVE_POLICY,
     LIVE_POLICY_VALID,
     BUDGET_LIMIT,

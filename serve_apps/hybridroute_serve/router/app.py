@@ -128,7 +128,8 @@ class RouterApp:
             await send_error(send, error.answer)
             return
         local_only = client is not None and client.local_only
-        names = served_models(self._args.route, Mode.LOCAL_ONLY if local_only else active.document.mode)
+        mode = Mode.LOCAL_ONLY if local_only else active.document.mode
+        names = served_models(self._args.route, mode, active.document.slm.adapters)
         models = {
             name: {"id": name, "object": "model", "created": 0, "owned_by": "hybridroute"} for name in names
         }

@@ -204,7 +204,9 @@ class Exchange:
         headers = headers_for_provider(request_headers(self._scope))
         if sum(len(name) + len(value) for name, value in headers) > _MOST_HEADER_BYTES:
             names = ", ".join(sorted({name.decode() for name, _ in headers}))
-            raise InvalidRequest(None, f"The headers {names} are longer than {_MOST_HEADER_BYTES} bytes together.")
+            raise InvalidRequest(
+                None, f"The headers {names} are longer than {_MOST_HEADER_BYTES} bytes together."
+            )
         return _Accepted(body, headers, parsed, active)
 
     async def _decide_and_hand_on(self, accepted: _Accepted) -> None:

@@ -58,7 +58,7 @@ def decide_route(
     drift.
     """
     try:
-        choice = resolve_model(request.requested_model, policy.route, policy.mode)
+        choice = resolve_model(request.requested_model, policy.route, policy.mode, policy.slm.adapters)
     except UnknownModelError as error:
         unknown = Rejection(404, ErrorCode.MODEL_NOT_FOUND, str(error))
         return RouteDecision(None, Gate.FORCED, "model is not served", rejection=unknown)
@@ -69,7 +69,7 @@ def decide_route(
     if policy.mode is Mode.LLM_ONLY:
         return _settle(RouteDecision(PathName.LLM, Gate.FORCED, "mode LLMOnly"), health)
     if choice.path is not None:
-        return _settle(RouteDecision(choice.path, Gate.FORCED, f"model {choice.path}"), health)
+        return _settle(RouteDecision(choice.path, Gate.FORCED, f"model {request.requested_model}"), health)
     return _settle(_ask_gates(request, policy, scorer, standing), health)
 
 

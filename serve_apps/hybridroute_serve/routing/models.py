@@ -1,4 +1,4 @@
-"""Model names that clients may ask for: the route decides, or one path is forced. Pure."""
+"""Model names that clients may ask for: the route decides, or one path or the SLM's adapter is forced. Pure."""
 
 from dataclasses import dataclass
 
@@ -22,24 +22,31 @@ class ModelChoice:
     """The forced path; None lets the route decide."""
 
 
-def served_models(route: str, mode: Mode) -> tuple[str, ...]:
-    """Return the names that this route serves in this mode, the deciding ones first."""
+def served_models(route: str, mode: Mode, adapters: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the names that this route serves in this mode, the deciding ones first, the SLM's adapters last."""
     forced = {Mode.HYBRID: tuple(PathName), Mode.LOCAL_ONLY: (PathName.SLM,), Mode.LLM_ONLY: (PathName.LLM,)}
-    return tuple(dict.fromkeys((DECIDE_MODEL, route, *(path.value for path in forced[mode]))))
+    beside = adapters if PathName.SLM in forced[mode] else ()
+    return tuple(dict.fromkeys((DECIDE_MODEL, route, *(path.value for path in forced[mode]), *beside)))
 
 
-def resolve_model(requested: str, route: str, mode: Mode) -> ModelChoice:
+def resolve_model(requested: str, route: str, mode: Mode, adapters: tuple[str, ...] = ()) -> ModelChoice:
     """Return what a model name asks for. `slm` and `llm` force a path, even on a route of that name.
+
+    An adapter's name forces the SLM, unless it is the route's own name.
 
     Raises `UnknownModelError` for any other name than the served ones, and for a path that the mode forbids.
     """
-    served = served_models(route, mode)
+    served = served_models(route, mode, adapters)
     if requested not in served:
-        why = f" while its mode is {mode.value}" if requested in tuple(PathName) else ""
+        known = (*PathName, *adapters)
+        why = f" while its mode is {mode.value}" if requested in known else ""
         raise UnknownModelError(
             f"model {_shown(requested)} is not served by route {route!r}{why}; use one of {', '.join(served)}"
         )
-    return ModelChoice(PathName(requested) if requested in tuple(PathName) else None)
+    if requested in tuple(PathName):
+        return ModelChoice(PathName(requested))
+    is_adapter = requested in adapters and requested not in (DECIDE_MODEL, route)
+    return ModelChoice(PathName.SLM if is_adapter else None)
 
 
 def _shown(name: str) -> str:

@@ -1,6 +1,7 @@
 """The SLM application: admits requests, has the engine answer them, and reports one attempt for each.
 
-A raw ASGI application on the engine's server; what an attempt does is the relay's. Refusals carry their outcome for
+A raw ASGI application on the engine's server, with which it shares its address: what is no completion is answered by
+the engine itself, where that is an application. What an attempt does is the relay's. Refusals carry their outcome for
 the router, which then tries the LLM: a full replica as throttled, a request that the engine cannot serve by its error
 code.
 """
@@ -15,11 +16,11 @@ from hybridroute_serve.slm.admission import Admission, OverloadedError
 from hybridroute_serve.slm.busy import BusyShare
 from hybridroute_serve.slm.passing import StreamSender, TallyingJournal, UnarySender
 from hybridroute_serve.slm.usage import UsageTally
-from hybridroute_serve.upstream.client import UpstreamClient
 from hybridroute_serve.upstream.door import PathDoor, read_relay_request, refuse
 from hybridroute_serve.upstream.failures import AttemptFailure
 from hybridroute_serve.upstream.relay import AttemptJournal, Relay, RelayRequest
 from hybridroute_serve.upstream.target import AttemptTarget
+from hybridroute_serve.upstream.transport import AttemptTransport
 from hybridroute_serve.wire.asgi import ASGIApp, Receive, Scope, Send, send_answer
 from hybridroute_serve.wire.errors import ErrorAnswer, slm_overloaded
 from hybridroute_serve.wire.requests import ParsedRequest
@@ -41,7 +42,8 @@ class SlmParts:
     token: str
     """The internal token."""
     engine: Engine
-    client: UpstreamClient
+    transport: AttemptTransport
+    """The way to the engine."""
     journal: AttemptJournal
     busy: BusyShare
     admission: Admission
@@ -54,7 +56,13 @@ class SlmParts:
 
 def build_slm_app(args: SlmArgs, parts: SlmParts) -> ASGIApp:
     """Make the ASGI application."""
-    return PathDoor(parts.token, _Slm(args, parts).complete, start=parts.start, stop=parts.stop)
+    return PathDoor(
+        parts.token,
+        _Slm(args, parts).complete,
+        start=parts.start,
+        stop=parts.stop,
+        beside=lambda: parts.engine.app,
+    )
 
 
 class _Slm:
@@ -93,40 +101,48 @@ class _Slm:
     async def _attempt(
         self, request: RelayRequest, send: Send, waited_seconds: float, share: "_Share"
     ) -> AttemptFailure | None:
-        parts, parsed, dialect = self._parts, request.parsed, self._parts.engine.dialect
+        if not self._parts.engine.dialect.streams_always:
+            relay = self._relay(self._parts.journal)
+            target = self._target(request, waited_seconds)
+            return await relay.attempt(request, target, send, number=1, observe_busy_seconds=share.settle)
+        parsed, dialect = request.parsed, self._parts.engine.dialect
         tally = UsageTally(parsed.api, emit=parsed.include_usage)
         sender = (
             StreamSender(send, dialect, tally)
             if parsed.stream
             else UnarySender(send, dialect, tally, parsed.api)
         )
-        relay = Relay(
-            parts.client,
-            TallyingJournal(parts.journal, tally),
-            route=self._args.route,
-            wall_clock=parts.wall_clock,
-            monotonic_clock=parts.monotonic_clock,
-        )
+        relay = self._relay(TallyingJournal(self._parts.journal, tally))
         # The body asks for a stream with usage already; the tally decides what the client sees of it.
         asked = replace(
             request,
             body=dialect.prepare_body(request.body, parsed.api),
             parsed=replace(parsed, stream=True, include_usage=True),
         )
-        failure = await relay.attempt(
-            asked, self._target(waited_seconds), sender, number=1, observe_busy_seconds=share.settle
-        )
+        target = self._target(request, waited_seconds)
+        failure = await relay.attempt(asked, target, sender, number=1, observe_busy_seconds=share.settle)
         if failure is None:
             await sender.finish()
         return failure
 
-    def _target(self, waited_seconds: float) -> AttemptTarget:
-        engine = self._parts.engine
+    def _relay(self, journal: AttemptJournal) -> Relay:
+        parts = self._parts
+        return Relay(
+            parts.transport,
+            journal,
+            route=self._args.route,
+            wall_clock=parts.wall_clock,
+            monotonic_clock=parts.monotonic_clock,
+        )
+
+    def _target(self, request: RelayRequest, waited_seconds: float) -> AttemptTarget:
+        engine, asked = self._parts.engine, request.parsed.model
         return AttemptTarget(
             path=PathName.SLM,
             name=PathName.SLM,
             base_url=engine.base_url + "/v1",
-            model=self._args.model_name,
+            # An adapter is asked for by its name; every other name means the model itself.
+            model=asked if asked in engine.describe().adapters else self._args.model_name,
             timeouts=UpstreamTimeouts(
                 connect_seconds=_CONNECT_SECONDS,
                 first_byte_seconds=max(
@@ -171,16 +187,17 @@ def _explain_inability(parsed: ParsedRequest, engine: EngineDescription) -> Erro
         return _unable("modalities", "The small model answers in text only.")
     if parsed.web_search:
         return _unable("web_search_options", "The small model does not search the web.")
-    for option in sorted(parsed.completion_options):
+    for option in sorted(parsed.completion_options - engine.completion_options):
         return _unable(option, f"The small model's engine does not serve '{option}' in completions.")
-    if parsed.api is Api.COMPLETIONS and parsed.response_format not in (None, "text"):
+    formatted = parsed.api is Api.COMPLETIONS and parsed.response_format not in (None, "text")
+    if formatted and not engine.completion_formats:
         return _unable(
             "response_format", "The small model's engine ignores 'response_format' in completions."
         )
     if parsed.offers_tools and not engine.tools:
         return _unable("tools", "The small model's chat template knows no tools.")
-    if parsed.choices > engine.parallel_sequences:
-        return _unable("n", f"The small model gives at most {engine.parallel_sequences} choices at once.")
+    if engine.most_choices is not None and parsed.choices > engine.most_choices:
+        return _unable("n", f"The small model gives at most {engine.most_choices} choices at once.")
     return None
 
 

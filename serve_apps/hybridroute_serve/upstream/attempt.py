@@ -17,10 +17,10 @@ from hybridroute_api.vocabulary import ErrorCode, InternalHeader, Outcome, PathN
 from hybridroute_serve.costs.pricing import price_usage
 from hybridroute_serve.upstream.bodies import ANSWER_LIMIT_BYTES, drain, read_answer, read_refusal
 from hybridroute_serve.upstream.books import AttemptBooks, AttemptEnd, AttemptJournal
-from hybridroute_serve.upstream.client import UpstreamClient
 from hybridroute_serve.upstream.credentials import CredentialError
 from hybridroute_serve.upstream.failures import AttemptFailure, classify_status, transport_failure
 from hybridroute_serve.upstream.target import AttemptTarget
+from hybridroute_serve.upstream.transport import AttemptTransport, Response
 from hybridroute_serve.wire.answers import InvalidAnswerError, is_json_object, parse_answer
 from hybridroute_serve.wire.asgi import Send, send_answer, send_chunk, send_start
 from hybridroute_serve.wire.edits import edit_body
@@ -74,7 +74,7 @@ class RelayRequest:
 class RelayParts:
     """What all attempts of a replica share."""
 
-    client: UpstreamClient
+    client: AttemptTransport
     journal: AttemptJournal
     route: str
     wall_clock: Callable[[], float]
@@ -111,7 +111,7 @@ class Attempt:
         self._first_byte_seconds: float | None = None
         self._usage: TokenUsage | None = None
         self._stream: StreamFilter | None = None
-        self._response: aiohttp.ClientResponse | None = None
+        self._response: Response | None = None
         self._deadline = asyncio.timeout(None)
         self._ends_at = 0.0
 
@@ -166,7 +166,7 @@ class Attempt:
         except (aiohttp.ClientError, OSError) as error:
             return await self._fail(Outcome.UPSTREAM_ERROR, type(error).__name__)
 
-    async def _send_request(self) -> aiohttp.ClientResponse:
+    async def _send_request(self) -> Response:
         parsed, target = self._request.parsed, self._target
         body = edit_body(
             self._request.body,
@@ -187,7 +187,7 @@ class Attempt:
             first_byte_at = asyncio.get_running_loop().time() + self._target.timeouts.first_byte_seconds
             self._deadline.reschedule(min(self._ends_at, first_byte_at))
 
-    async def _refused(self, response: aiohttp.ClientResponse) -> AttemptFailure:
+    async def _refused(self, response: Response) -> AttemptFailure:
         mask = partial(self._parts.client.mask_credential, self._target)
         body = mask(await read_refusal(response))
         failure = classify_status(
@@ -201,7 +201,7 @@ class Attempt:
         self._outcome = failure.outcome
         return failure
 
-    async def _pass_answer(self, response: aiohttp.ClientResponse) -> None:
+    async def _pass_answer(self, response: Response) -> None:
         body = await read_answer(response)
         facts = parse_answer(body)
         if facts.failed:
@@ -222,7 +222,7 @@ class Attempt:
         await send_answer(self._send, response.status, body, headers)
         self._client_blocked = False
 
-    async def _pass_stream(self, response: aiohttp.ClientResponse) -> None:
+    async def _pass_stream(self, response: Response) -> None:
         stream = self._stream = StreamFilter(
             hide_usage=not self._request.parsed.include_usage, max_held_bytes=ANSWER_LIMIT_BYTES
         )
@@ -261,7 +261,7 @@ class Attempt:
         if self._books is not None:
             self._books.saw_content()
 
-    async def _commit(self, response: aiohttp.ClientResponse) -> None:
+    async def _commit(self, response: Response) -> None:
         self._see_content()
         self._deadline.reschedule(self._ends_at)
         passed = [pair for pair in headers_from_provider(response.raw_headers) if pair[0] != b"content-type"]

@@ -5,6 +5,7 @@ import io
 
 import aiohttp
 
+from hybridroute_serve.upstream.transport import Response
 from hybridroute_serve.wire.answers import InvalidAnswerError
 
 __all__ = ["ANSWER_LIMIT_BYTES", "as_payload", "drain", "read_answer", "read_refusal"]
@@ -26,12 +27,12 @@ def as_payload(body: bytes) -> bytes | io.BytesIO:
     return body if len(body) <= _WHOLE_LIMIT_BYTES else io.BytesIO(body)
 
 
-async def read_answer(response: aiohttp.ClientResponse) -> bytes:
+async def read_answer(response: Response) -> bytes:
     """Read a whole answer. Raises `InvalidAnswerError` when it is too long, and what aiohttp raises."""
     return await _read_bounded(response, ANSWER_LIMIT_BYTES)
 
 
-async def read_refusal(response: aiohttp.ClientResponse) -> bytes:
+async def read_refusal(response: Response) -> bytes:
     """Read an error answer if it comes soon and is short; the status alone says enough, so else it is empty."""
     try:
         async with asyncio.timeout(_REFUSAL_SECONDS):
@@ -41,7 +42,7 @@ async def read_refusal(response: aiohttp.ClientResponse) -> bytes:
         return b""
 
 
-async def drain(response: aiohttp.ClientResponse) -> None:
+async def drain(response: Response) -> None:
     """Read to the end, so that the connection goes back to the pool; close it if that takes long."""
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):
@@ -53,7 +54,7 @@ async def drain(response: aiohttp.ClientResponse) -> None:
         response.close()
 
 
-async def _read_bounded(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
+async def _read_bounded(response: Response, limit_bytes: int) -> bytes:
     chunks: list[bytes] = []
     size_bytes = 0
     while chunk := await response.content.readany():

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from hybridroute_api.vocabulary import Api, InternalHeader, Outcome
 from hybridroute_serve.upstream.relay import RelayRequest
 from hybridroute_serve.wire.asgi import (
+    ASGIApp,
     BodyTooLargeError,
     ClientDisconnectedError,
     Receive,
@@ -57,7 +58,10 @@ class PathDoor:
         *,
         start: Callable[[], Awaitable[None]],
         stop: Callable[[], Awaitable[None]],
+        beside: Callable[[], ASGIApp | None] = lambda: None,
     ) -> None:
+        """`beside`: an application that answers every other path, behind the same token."""
+        self._beside = beside
         self._token = token
         self._serve = serve
         self._start = start
@@ -80,6 +84,12 @@ class PathDoor:
         elif not is_internal_token(find_header(scope, InternalHeader.TOKEN), self._token):
             await refuse(send, unauthorized_internal(), Outcome.REJECTED)
         elif path not in _OPERATIONS:
+            other = self._beside()
+            if other is not None:
+                await other(
+                    {**scope, "path": path, "raw_path": path.encode(), "root_path": ""}, receive, send
+                )
+                return
             await refuse(send, unsupported_endpoint(method, path, _SUPPORTED), Outcome.CLIENT_ERROR)
         elif method != "POST":
             await refuse(send, method_not_allowed(method, path, "POST"), Outcome.CLIENT_ERROR)

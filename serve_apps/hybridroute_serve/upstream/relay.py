@@ -12,9 +12,9 @@ from hybridroute_serve.upstream.attempt import (
     RelayRequest,
 )
 from hybridroute_serve.upstream.books import AttemptBooks, AttemptJournal
-from hybridroute_serve.upstream.client import UpstreamClient
 from hybridroute_serve.upstream.failures import AttemptFailure
 from hybridroute_serve.upstream.target import AttemptTarget
+from hybridroute_serve.upstream.transport import AttemptTransport
 from hybridroute_serve.wire.asgi import Send
 
 __all__ = ["AttemptJournal", "Relay", "RelayRequest"]
@@ -25,7 +25,7 @@ class Relay:
 
     def __init__(
         self,
-        client: UpstreamClient,
+        client: AttemptTransport,
         journal: AttemptJournal,
         *,
         route: str,

@@ -222,7 +222,7 @@ def _parse_chat(chat: _ChatBody, body: bytes) -> ParsedRequest:
 def _object_bytes(field: str, items: list[Raw] | None) -> int:
     """Return the length of an array of objects as it came. Raises `InvalidRequest` where an item is none."""
     for number, item in enumerate(items or ()):
-        if memoryview(item)[:1] != b"{":
+        if bytes(memoryview(item)[:1]) != b"{":
             raise InvalidRequest(f"{field}[{number}]", f"Invalid '{field}[{number}]': expected object.")
     return sum(len(memoryview(item)) for item in items or ())
 

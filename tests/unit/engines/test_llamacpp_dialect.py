@@ -119,7 +119,9 @@ def test_known_samplers_pass() -> None:
 
 
 def test_what_llama_cpp_cannot_read_is_no_failure_of_its_own() -> None:
-    body = {"error": {"code": 500, "message": "Failed to parse messages: Missing tool call type", "type": "x"}}
+    body = {
+        "error": {"code": 500, "message": "Failed to parse messages: Missing tool call type", "type": "x"}
+    }
     refusal = LlamaCppDialect().explain_refusal(500, json.dumps(body).encode())
     assert refusal is not None
     assert (refusal.status, refusal.code) == (400, ErrorCode.NOT_SERVED_BY_SLM)

@@ -7,7 +7,7 @@ import pytest
 
 from hybridroute_serve.engines import models
 from hybridroute_serve.engines.engine import EngineError
-from hybridroute_serve.engines.models import find_model, hash_file
+from hybridroute_serve.engines.models import find_folder, find_model, hash_file, hash_folder
 
 
 def test_the_bundled_model_is_found_without_importing_its_package() -> None:
@@ -57,3 +57,26 @@ def test_a_package_without_its_weights_says_so(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(models.BUNDLED_MODELS, "empty", "hybridroute_serve.slm")
     with pytest.raises(EngineError, match="has no GGUF file"):
         find_model("bundled:empty")
+
+
+def test_a_missing_folder_is_named_with_its_field(tmp_path: Path) -> None:
+    assert find_folder(str(tmp_path), "spec.slm.model.uri") == tmp_path
+    with pytest.raises(EngineError, match=r"absent does not exist; correct spec\.slm\.adapters\.cards"):
+        find_folder(str(tmp_path / "absent"), "spec.slm.adapters.cards")
+
+
+def test_a_folder_s_digest_covers_names_and_contents_and_no_place(tmp_path: Path) -> None:
+    digests = set()
+    for name, file, content in [
+        ("one", "model.safetensors", b"weights"),
+        ("two", "model.safetensors", b"weights"),
+        ("three", "model.safetensors", b"others"),
+        ("four", "model-1.safetensors", b"weights"),
+    ]:
+        folder = tmp_path / name
+        (folder / "cache").mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / file).write_bytes(content)
+        digests.add(hash_folder(folder))
+    assert len(digests) == 3
+    assert all(digest.startswith("sha256:") for digest in digests)

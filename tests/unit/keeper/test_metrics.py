@@ -12,12 +12,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hybridroute_api.records import Batch, ReplicaHeartbeat
 from hybridroute_api.vocabulary import Gate, Outcome, PathName
+from hybridroute_serve.engines.engine import EngineSignals
 from hybridroute_serve.keeper.documents import gauge_state
 from hybridroute_serve.keeper.metric_table import METRICS, MetricKind
 from hybridroute_serve.keeper.metrics import expose_metrics
 from hybridroute_serve.keeper.metrics_page import render_metrics_page
 from hybridroute_serve.keeper.reads import Reads
 from hybridroute_serve.keeper.store import Store
+from hybridroute_serve.slm.signals import signal_facts
 from support.policies import a_policy
 from support.reports import a_record, an_attempt
 
@@ -33,6 +35,11 @@ def _proxy_beat(
         "hedges": str(hedges),
     }
     return ReplicaHeartbeat(replica, "llm-proxy", 0.0, at, facts=told)
+
+
+def _engine_beat(replica: str, *, running: int, waiting: int, cache_use: float) -> ReplicaHeartbeat:
+    load = EngineSignals(running=running, waiting=waiting, cache_use=cache_use)
+    return ReplicaHeartbeat(replica, "slm", 0.0, 0.0, facts=signal_facts(load))
 
 
 _POLICY = a_policy()
@@ -57,6 +64,8 @@ _BEATS = [
     # Its upstream has moved, and its new breaker begins to count.
     _proxy_beat("proxy-1", 5.0, "open", opened=1, refusals=4, extra=5, hedges=1),
     _proxy_beat("proxy-2", 5.0, "half_open", opened=10, refusals=1, extra=0, hedges=0),
+    _engine_beat("slm-2", running=3, waiting=1, cache_use=0.25),
+    _engine_beat("slm-3", running=4, waiting=0, cache_use=0.5),
 ]
 
 
@@ -120,7 +129,7 @@ def test_counters_equal_the_records(store: Store, reads: Reads) -> None:
     assert _value(text, "hybridroute_tokens_total", kind="prompt", **small) == 80
     assert _value(text, "hybridroute_keeper_batches_total") == 3
     assert _value(text, "hybridroute_keeper_duplicates_total", kind="request") == 2
-    assert _value(text, "hybridroute_replicas", app="slm") == 1
+    assert _value(text, "hybridroute_replicas", app="slm") == 3
     assert _value(text, "hybridroute_live_policy_info", version=_POLICY.version, mode="Hybrid") == 1
 
 
@@ -135,6 +144,13 @@ def test_what_replicas_count_for_themselves_is_added_up(store: Store, reads: Rea
     assert _value(text, "hybridroute_retry_refused_total") == 4 + 1
     assert _value(text, "hybridroute_retry_extra_attempts_total") == 5
     assert _value(text, "hybridroute_hedges_total") == 1
+
+
+def test_the_engines_load_is_added_up_and_the_fullest_cache_shown(store: Store, reads: Reads) -> None:
+    text = _scrape(store, reads)
+    assert _value(text, "hybridroute_engine_sequences", state="running") == 7
+    assert _value(text, "hybridroute_engine_sequences", state="waiting") == 1
+    assert _value(text, "hybridroute_engine_cache_use_ratio") == 0.5
 
 
 def test_histograms_are_cumulative_and_count_the_records(store: Store, reads: Reads) -> None:

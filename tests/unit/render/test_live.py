@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hybridroute_api.quantities import format_usd
 from hybridroute_api.v1alpha1 import HybridRoute
-from hybridroute_render.live import STAND_IN_MODEL, ResolvedUpstream, render_live_policy, slm_model_name
+from hybridroute_render.live import STAND_IN_MODEL, ResolvedUpstream, render_live_policy
 from support.routes import route_of
 
 PRIMARY = ResolvedUpstream("primary", base_url="https://provider.example/v1")
@@ -29,9 +29,8 @@ def test_defaults_are_rendered_in_the_contract_s_units() -> None:
 @given(machine=NANO_USD, gpu=NANO_USD, gpus=st.integers(0, 16))
 def test_price_of_an_hour_is_exact(machine: int, gpu: int, gpus: int) -> None:
     pricing = {"machineHourUSD": format_usd(machine), "gpuHourUSD": format_usd(gpu)}
-    policy = render_live_policy(
-        route_of({"spec": {"slm": {"pricing": pricing}}}), (PRIMARY,), gpus_per_replica=gpus
-    )
+    slm = {"pricing": pricing, "resources": {"gpus": gpus}}
+    policy = render_live_policy(route_of({"spec": {"slm": slm}}), (PRIMARY,))
     assert policy.slm.machine_hour_nano_usd == machine + gpus * gpu
 
 
@@ -46,10 +45,9 @@ def test_list_prices_are_exact(prompt: int, completion: int) -> None:
     assert (prices.input_nano_usd_per_million, prices.output_nano_usd_per_million) == (prompt, completion)
 
 
-def test_gpus_of_the_spec_cost_nothing_where_there_are_none() -> None:
-    slm = {"resources": {"gpus": 2}, "pricing": {"gpuHourUSD": "0.80"}}
-    route = route_of({"spec": {"slm": slm}})
-    assert render_live_policy(route, (PRIMARY,)).slm.machine_hour_nano_usd == 100_000_000
+def test_adapters_are_models_that_clients_may_name() -> None:
+    slm = {"engine": "vllm", "model": {"uri": "models/x"}, "adapters": {"b": "x", "a": "y"}}
+    assert render_live_policy(route_of({"spec": {"slm": slm}}), (PRIMARY,)).slm.adapters == ("a", "b")
 
 
 def test_twice_rendered_is_the_same_bytes_and_leaves_the_object_alone() -> None:
@@ -102,18 +100,6 @@ def test_the_stand_in_is_labelled_and_keeps_the_spec_s_prices() -> None:
 def test_upstreams_that_do_not_match_the_spec_are_refused(resolved: tuple[ResolvedUpstream, ...]) -> None:
     with pytest.raises(ValueError, match="do not match"):
         render_live_policy(route_of(), resolved)
-
-
-@pytest.mark.parametrize(
-    ("uri", "name"),
-    [
-        ("bundled:smollm2-135m", "smollm2-135m"),
-        ("/models/qwen.gguf", "qwen"),
-        ("qwen-2.5.Q4.gguf", "qwen-2.5.Q4"),
-    ],
-)
-def test_the_model_s_name_in_records(uri: str, name: str) -> None:
-    assert slm_model_name(uri) == name
 
 
 def test_route_is_the_only_input() -> None:

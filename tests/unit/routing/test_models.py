@@ -47,3 +47,18 @@ def test_a_huge_name_is_not_echoed_whole() -> None:
 def test_a_route_named_like_a_path_forces_that_path() -> None:
     assert served_models("slm", Mode.HYBRID) == ("hybridroute", "slm", "llm")
     assert resolve_model("slm", "slm", Mode.HYBRID).path is PathName.SLM
+
+
+def test_an_adapter_s_name_forces_the_small_model() -> None:
+    adapters = ("cards", "support")
+    assert served_models("support", Mode.HYBRID, adapters) == (
+        "hybridroute",
+        "support",
+        "slm",
+        "llm",
+        "cards",
+    )
+    assert resolve_model("cards", "support", Mode.HYBRID, adapters).path is PathName.SLM
+    assert resolve_model("support", "support", Mode.HYBRID, adapters).path is None
+    with pytest.raises(UnknownModelError, match=r"'cards' is not served .* while its mode is LLMOnly"):
+        resolve_model("cards", "support", Mode.LLM_ONLY, adapters)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import yaml
 
 from hybridroute_api.v1alpha1 import HybridRoute
 from hybridroute_api.v1alpha1.fields import walk_fields
@@ -10,9 +11,9 @@ from hybridroute_render.kubernetes.objects import render_objects
 from hybridroute_render.kubernetes.problems import cluster_problems
 from support.golden import CLUSTER
 from support.routes import merged, route_of
-from support.rule_cases import slm, upstream
+from support.rule_cases import slm, upstream, vllm
 
-GPU = slm(resources={"gpus": 1}, pricing={"gpuHourUSD": "0.80"})
+HUB = vllm(model={"uri": "hf://org/model", "credentials": {"secretName": "hub"}})
 TOLERATED = slm(resources={"tolerations": [{"key": "gpu", "value": "a", "effect": "NoSchedule"}]})
 AUTH = {"spec": {"auth": {"apiKeysSecretName": "clients"}}}
 AUTHORITIES = upstream(caBundleRef={"configMapName": "authorities"})
@@ -29,14 +30,14 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     # field, a change of it, what else the route must have
     ("spec.slm.image", slm(image="registry/slm:2"), {}),
     ("spec.slm.rollout", slm(rollout="Surge"), {}),
-    ("spec.slm.resources.gpus", slm(resources={"gpus": 2}), GPU),
+    ("spec.slm.model.credentials.secretName", slm(model={"credentials": {"secretName": "other"}}), HUB),
+    ("spec.slm.model.credentials.key", slm(model={"credentials": {"key": "other"}}), HUB),
     ("spec.slm.resources.cpu", slm(resources={"cpu": "4"}), {}),
     ("spec.slm.resources.memory", slm(resources={"memory": "4Gi"}), {}),
     ("spec.slm.resources.nodeSelector", slm(resources={"nodeSelector": {"gpu": "a100"}}), {}),
     ("spec.slm.resources.tolerations", TOLERATED, {}),
     ("spec.slm.resources.priorityClassName", slm(resources={"priorityClassName": "high"}), {}),
     ("spec.slm.resources.runtimeClassName", slm(resources={"runtimeClassName": "nvidia"}), {}),
-    ("spec.slm.pricing.gpuHourUSD", slm(pricing={"gpuHourUSD": "0.90"}), GPU),
     ("spec.llm.upstreams.*.credentials.secretName", upstream(credentials={"secretName": "other"}), SECRET),
     ("spec.llm.upstreams.*.credentials.key", upstream(credentials={"key": "token"}), SECRET),
     (
@@ -95,6 +96,16 @@ PROBLEMS: list[tuple[dict[str, Any], str, str]] = [
         "is relative to a file that a cluster does not have: give the absolute path of a file in the SLM's image",
     ),
     (
+        vllm(model={"uri": "hf://org/model", "credentials": {"env": "KEY"}}),
+        "spec.slm.model.credentials",
+        "has no secretName, and a cluster reads keys from Secrets alone: make a Secret and name it",
+    ),
+    (
+        vllm(model={"uri": "pvc://models/x"}, adapters={"cards": "adapters/cards"}),
+        "spec.slm.adapters.cards",
+        "is relative to a file that a cluster does not have: give the absolute path of a file in the SLM's image",
+    ),
+    (
         upstream(credentials={"env": "KEY"}),
         "spec.llm.upstreams.0.credentials",
         "has no secretName, and a cluster reads keys from Secrets alone: make a Secret and name it",
@@ -134,3 +145,36 @@ def test_a_route_for_both_has_no_problem() -> None:
     policy = {"spec": {"routing": {"policy": {"file": "p", "configMapName": "support-policy"}}}}
     both = merged(merged(merged(reached, auth), policy), slm(model={"uri": "/m.gguf"}))
     assert cluster_problems(route_of(both)) == ()
+
+
+GPUS = vllm(resources={"gpus": 2}, pricing={"gpuHourUSD": "0.80"}, model={"uri": "pvc://models/qwen/7b"})
+
+
+def test_an_engine_gets_its_gpus_its_volume_and_shared_memory() -> None:
+    route = route_of(merged(GPUS, slm(adapters={"cards": "pvc://adapters/cards"}, rollout="Surge")))
+    [service] = [
+        item
+        for item in render_objects(route, CLUSTER)
+        if (item["kind"], item["metadata"]["name"]) == ("RayService", "support-slm")
+    ]
+    [application] = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
+    cluster = service["spec"]["rayClusterConfig"]
+    [group] = cluster["workerGroupSpecs"]
+    pod = group["template"]["spec"]
+
+    args = application["args"]
+    assert args["model_uri"] == "/var/lib/hybridroute/claims/models/qwen/7b"
+    assert args["adapters"] == {"cards": "/var/lib/hybridroute/claims/adapters/cards"}
+    assert args["tensor_parallel"] == 2
+    assert application["deployments"][0]["ray_actor_options"]["num_gpus"] == 2
+    assert group["rayStartParams"]["num-gpus"] == "2"
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    mounts = {
+        mount["mountPath"]: mount.get("readOnly", False) for mount in pod["containers"][0]["volumeMounts"]
+    }
+    assert mounts["/var/lib/hybridroute/claims/models"]
+    assert mounts["/var/lib/hybridroute/claims/adapters"]
+    assert mounts["/dev/shm"] is False
+    # The head runs no engine: a volume that one node at a time may have must not be held by it.
+    head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
+    assert not any("claims" in mount["mountPath"] for mount in head["volumeMounts"])
