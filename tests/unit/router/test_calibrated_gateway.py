@@ -145,6 +145,13 @@ async def test_the_artifact_decides_and_editing_the_risk_moves_the_threshold(rou
     await route.is_guaranteed("True", "NothingKept")
     metrics = await route.metrics()
     assert 'hybridroute_guarantee_covered_total{route="support"}' in metrics
+    report = json.loads((await route.gateway.keeper("/report")).text)
+    assert report["artifact"] == digest
+    assert report["requests"] >= 3
+    kept = {point["max_risk"]: point["kept_share"] for point in report["points"]}
+    assert kept[0.1] == 1.0  # the same prompt each time
+    assert kept[0.05] == 0.0
+    assert 0.0 < report["today"]["kept_share"] < 1.0
     assert f'hybridroute_policy_info{{digest="{digest}",route="support"}} 1.0' in metrics
     assert 'hybridroute_policy_valid{route="support"} 1.0' in metrics
 
