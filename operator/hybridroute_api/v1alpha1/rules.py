@@ -31,7 +31,8 @@ from hybridroute_api.v1alpha1.routing import (
 )
 from hybridroute_api.v1alpha1.scaling import Scaling
 from hybridroute_api.v1alpha1.slm import BUNDLED_MODELS, Slm, SlmTimeouts
-from hybridroute_api.vocabulary import DriftAction
+from hybridroute_api.v1alpha1.spec import HybridRouteSpec
+from hybridroute_api.vocabulary import DriftAction, Mode
 from hybridroute_api.windows import parse_window
 
 __all__ = ["RULES", "Rule", "Violation", "broken_rules", "values_at"]
@@ -328,6 +329,10 @@ def _tightening_is_tighter(routing: Routing) -> bool:
     return routing.drift.tighten_max_risk <= allowed
 
 
+def _shadow_has_its_mode(spec: HybridRouteSpec) -> bool:
+    return spec.shadow_serve is None or spec.mode is Mode.SHADOW
+
+
 def _cel_list(words: Iterable[str]) -> str:
     return f"[{', '.join(repr(word) for word in words)}]"
 
@@ -344,6 +349,14 @@ _CEL_TIGHTER: Final = (
 )
 
 RULES: Final[tuple[Rule, ...]] = (
+    Rule(
+        "shadow-serve-unused",
+        ("spec",),
+        "is used by mode Shadow alone: set mode to Shadow, or leave it out",
+        _shadow_has_its_mode,
+        cel="!has(self.shadowServe) || self.mode == 'Shadow'",
+        field="shadowServe",
+    ),
     Rule(
         "scaling-bounds",
         _SCALING_PATHS,

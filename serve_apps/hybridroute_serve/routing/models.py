@@ -24,8 +24,8 @@ class ModelChoice:
 
 def served_models(route: str, mode: Mode) -> tuple[str, ...]:
     """Return the names that this route serves in this mode, the deciding ones first."""
-    forced = {Mode.HYBRID: tuple(PathName), Mode.LOCAL_ONLY: (PathName.SLM,), Mode.LLM_ONLY: (PathName.LLM,)}
-    return tuple(dict.fromkeys((DECIDE_MODEL, route, *(path.value for path in forced[mode]))))
+    forced = {Mode.LOCAL_ONLY: (PathName.SLM,), Mode.LLM_ONLY: (PathName.LLM,)}.get(mode, tuple(PathName))
+    return tuple(dict.fromkeys((DECIDE_MODEL, route, *(path.value for path in forced))))
 
 
 def resolve_model(requested: str, route: str, mode: Mode) -> ModelChoice:

@@ -63,6 +63,7 @@ Case = tuple[str, dict[str, Any], dict[str, Any]]
 CASES: list[Case] = [
     # field, a change of it, what else the route must have
     ("spec.mode", {"spec": {"mode": "LLMOnly"}}, {}),
+    ("spec.shadowServe", {"spec": {"shadowServe": "SLM"}}, {"spec": {"mode": "Shadow"}}),
     ("spec.slm.model.uri", slm(model={"uri": "other.gguf"}), {}),
     ("spec.slm.contextTokens", slm(contextTokens=1024), {}),
     ("spec.slm.parallelSequences", slm(parallelSequences=2), {}),
