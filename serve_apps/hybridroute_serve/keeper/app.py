@@ -159,7 +159,7 @@ class _Endpoints:
 
     async def show_standing(self, request: Request) -> Response:
         """Where drift stands; 304 when the asker knows."""
-        body = msgspec.json.encode(self.keeper.drift.standing())
+        body = msgspec.json.encode(self.keeper.standing())
         etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers={"etag": etag})
