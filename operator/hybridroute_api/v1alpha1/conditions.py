@@ -136,7 +136,7 @@ class PartStates:
                 return {PathName.SLM: self.slm}
             case Mode.LLM_ONLY:
                 return {PathName.LLM: self.llm}
-            case Mode.HYBRID:
+            case Mode.HYBRID | Mode.SHADOW:
                 return {PathName.SLM: self.slm, PathName.LLM: self.llm}
 
 

@@ -38,7 +38,8 @@ from hybridroute_api.v1alpha1.slm import (
     Slm,
     SlmTimeouts,
 )
-from hybridroute_api.vocabulary import DriftAction
+from hybridroute_api.v1alpha1.spec import HybridRouteSpec
+from hybridroute_api.vocabulary import DriftAction, Mode
 from hybridroute_api.windows import parse_window
 
 __all__ = ["RULES", "Rule", "Violation", "broken_rules", "values_at"]
@@ -423,6 +424,10 @@ def _tightening_is_tighter(routing: Routing) -> bool:
     return routing.drift.tighten_max_risk <= allowed
 
 
+def _shadow_has_its_mode(spec: HybridRouteSpec) -> bool:
+    return spec.shadow_serve is None or spec.mode is Mode.SHADOW
+
+
 def _cel_list(words: Iterable[str]) -> str:
     return f"[{', '.join(repr(word) for word in words)}]"
 
@@ -445,6 +450,14 @@ _FOLDERS: Final = (
 )
 
 RULES: Final[tuple[Rule, ...]] = (
+    Rule(
+        "shadow-serve-unused",
+        ("spec",),
+        "is used by mode Shadow alone: set mode to Shadow, or leave it out",
+        _shadow_has_its_mode,
+        cel="!has(self.shadowServe) || self.mode == 'Shadow'",
+        field="shadowServe",
+    ),
     Rule(
         "scaling-bounds",
         _SCALING_PATHS,

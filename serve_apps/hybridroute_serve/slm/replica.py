@@ -4,6 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 
+from hybridroute_api.facts import MODEL_DIGEST
 from hybridroute_api.serving import SlmArgs
 from hybridroute_serve.engines.cpus import choose_threads, usable_cpus
 from hybridroute_serve.engines.engine import Engine
@@ -19,10 +20,7 @@ from hybridroute_serve.upstream.client import UpstreamClient
 from hybridroute_serve.upstream.transport import AttemptTransport
 from hybridroute_serve.wire.asgi import ASGIApp
 
-__all__ = ["MODEL_DIGEST_FACT", "SlmReplica"]
-
-MODEL_DIGEST_FACT = "model_digest"
-"""Heartbeat fact: which weights this replica serves."""
+__all__ = ["SlmReplica"]
 
 
 class SlmReplica:
@@ -86,7 +84,7 @@ class SlmReplica:
         return Vitals(
             busy_seconds=self._busy.busy_seconds(time.monotonic()),
             ongoing=self._admission.ongoing,
-            facts={MODEL_DIGEST_FACT: self._engine.describe().digest, **self._watch.facts()},
+            facts={MODEL_DIGEST: self._engine.describe().digest, **self._watch.facts()},
         )
 
 

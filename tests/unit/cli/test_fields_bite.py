@@ -65,6 +65,7 @@ Case = tuple[str, dict[str, Any], dict[str, Any]]
 CASES: list[Case] = [
     # field, a change of it, what else the route must have
     ("spec.mode", {"spec": {"mode": "LLMOnly"}}, {}),
+    ("spec.shadowServe", {"spec": {"shadowServe": "SLM"}}, {"spec": {"mode": "Shadow"}}),
     ("spec.slm.model.uri", slm(model={"uri": "other.gguf"}), {}),
     ("spec.slm.engine", slm(engine="vllm", model={"uri": "models/x"}), slm(model={"uri": "x.gguf"})),
     ("spec.slm.model.credentials.env", slm(model={"credentials": {"env": "KEY_B"}}), HUB),
