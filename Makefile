@@ -5,6 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROUTE ?= examples/hybridroute.yaml
 INSTALLED := $(VENV)/.installed
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
+# For machines without a container registry: a base image, a node's image and a manifest of KubeRay that are there.
+export BASE_IMAGE ?= python:3.11-slim-bookworm
+export KIND_NODE_IMAGE ?=
+export KUBERAY_MANIFEST ?=
 
 .PHONY: help
 help: ## List the targets
@@ -43,6 +48,30 @@ test-crd: $(INSTALLED) ## Good and bad objects against a real API server (kube-a
 test-control: $(INSTALLED) ## The operator's process against a real API server; KubeRay's states are written by the tests
 	$(BIN)/python -m pytest tests/control
 
+.PHONY: test-chart
+test-chart: $(INSTALLED) ## The charts, linted and rendered by helm (on PATH)
+	$(BIN)/python -m pytest tests/chart
+
+.PHONY: images
+images: ## Build both images (docker; BASE_IMAGE=NAME for another base)
+	for part in operator serve; do \
+	  docker build --quiet --build-arg BASE_IMAGE=$(BASE_IMAGE) --file images/$$part.Dockerfile \
+	    --tag hybridroute/$$part:$(VERSION) . || exit 1; \
+	done
+
+.PHONY: kind-up
+kind-up: images ## A kind cluster with KubeRay, the operator and the example route (docker, kind, kubectl, helm)
+	kind/up
+
+.PHONY: kind-down
+kind-down: ## Delete that cluster
+	kind delete cluster --name hybridroute
+
+.PHONY: test-kind
+test-kind: $(INSTALLED) ## Images, charts, real pods and traffic in a kind cluster (docker, kind, kubectl, helm)
+	$(BIN)/python -m pytest tests/kind --cluster-name hybridroute $(if $(KIND_NODE_IMAGE),--kind-image $(KIND_NODE_IMAGE)) \
+	  --kind-bin "$$(command -v kind)" --kind-kubectl-bin "$$(command -v kubectl)"
+
 .PHONY: test-long
 test-long: $(INSTALLED) ## Campaigns that take minutes to hours: transitions, kills under a budget, outages
 	TRANSITIONS=500 $(BIN)/python -m pytest tests/control/test_transitions.py
@@ -57,18 +86,25 @@ lint: $(INSTALLED) ## Style, types and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m hybridroute_cli.pages docs crds --check
+	$(BIN)/python -m hybridroute_cli.pages docs crds charts --check
 
 .PHONY: docs
 docs: $(INSTALLED) ## Regenerate the pages that are made from code
 	$(BIN)/python -m hybridroute_cli.pages docs
 
 .PHONY: crds
-crds: $(INSTALLED) ## Regenerate the CustomResourceDefinition from the models
-	$(BIN)/python -m hybridroute_cli.pages crds
+crds: $(INSTALLED) ## Regenerate the CustomResourceDefinition, the chart's copy and the operator's rights from code
+	$(BIN)/python -m hybridroute_cli.pages crds charts
+
+RESOLVE := uv pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate --no-header \
+  --no-emit-index-url --override requirements/overrides.txt
 
 .PHONY: lock
-lock: ## Resolve requirements/dev.lock anew (needs uv)
-	uv pip compile --quiet pyproject.toml --extra serve --extra local --extra cli --extra dev --extra lab --extra operator \
-	  --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url \
-	  --override requirements/overrides.txt --upgrade --output-file requirements/dev.lock
+lock: ## Resolve requirements/*.lock anew (needs uv); the images' locks are parts of dev.lock
+	$(RESOLVE) pyproject.toml --extra serve --extra local --extra cli --extra dev --extra lab --extra operator \
+	  --upgrade --output-file requirements/dev.lock
+	$(RESOLVE) pyproject.toml --extra serve --extra local \
+	  --constraint requirements/dev.lock --output-file requirements/serve.lock
+	$(RESOLVE) pyproject.toml --extra operator \
+	  --constraint requirements/dev.lock --output-file requirements/operator.lock
+	echo hatchling | $(RESOLVE) - --constraint requirements/dev.lock --output-file requirements/build.lock

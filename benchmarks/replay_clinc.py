@@ -21,10 +21,11 @@ from hybridroute_api.serving import LivePolicy
 from hybridroute_api.vocabulary import PathName
 from hybridroute_cli.documents import load_route
 from hybridroute_render.live import ResolvedUpstream, render_live_policy
-from hybridroute_serve.routing.decision import RouteDecision, decide_route
+from hybridroute_serve.routing.decision import decide_route
 from hybridroute_serve.routing.embedding import load_static_embedder
 from hybridroute_serve.routing.examples import ExamplesScorer
 from hybridroute_serve.routing.facts import PathHealth, RequestFacts
+from hybridroute_serve.routing.route_decision import RouteDecision
 from hybridroute_serve.routing.text import routing_text
 from hybridroute_serve.wire.token_estimates import estimate_tokens
 

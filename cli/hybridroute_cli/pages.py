@@ -1,4 +1,4 @@
-"""Writes the files that are made from code: `python -m hybridroute_cli.pages docs crds`, or `--check` to compare.
+"""Writes the files that are made from code: `python -m hybridroute_cli.pages docs crds charts`; `--check` compares.
 
 Each folder's files are listed below; nobody edits them by hand.
 """
@@ -15,9 +15,14 @@ from pydantic import BaseModel
 from hybridroute_api.crd import PLURAL, render_crd
 from hybridroute_api.v1alpha1.resource import API_VERSION
 from hybridroute_api.v1alpha1.spec import HybridRouteSpec
+from hybridroute_render.kubernetes.operator_access import (
+    render_cluster_rules,
+    render_lease_rules,
+    render_namespace_rules,
+)
 from hybridroute_serve.keeper.metrics_page import render_metrics_page
 
-__all__ = ["FILES", "render_crd_file", "render_object_page"]
+__all__ = ["FILES", "render_crd_file", "render_object_page", "render_rules_file"]
 
 _HEADER = f"""# HybridRoute
 
@@ -70,10 +75,25 @@ def render_crd_file() -> str:
     return header + yaml.safe_dump(render_crd(), sort_keys=False, width=110, allow_unicode=True)
 
 
+def render_rules_file() -> str:
+    """Return the rights of the operator's account as the chart reads them, by where they hold. Pure."""
+    header = "# Made by `make crds`; edit operator/hybridroute_render/kubernetes/operator_access.py.\n"
+    rules = {
+        "namespace": render_namespace_rules(),
+        "cluster": render_cluster_rules(),
+        "lease": render_lease_rules(),
+    }
+    return header + yaml.safe_dump(rules, sort_keys=False, width=110)
+
+
 FILES: Final[Mapping[str, Mapping[str, Callable[[], str]]]] = MappingProxyType(
     {
         "docs": {"hybridroute.md": render_object_page, "metrics.md": render_metrics_page},
         "crds": {f"{API_VERSION.split('/')[0]}_{PLURAL}.yaml": render_crd_file},
+        "charts": {
+            "hybridroute-crds/templates/hybridroutes.yaml": render_crd_file,
+            "hybridroute/files/operator-rules.yaml": render_rules_file,
+        },
     }
 )
 """Folder → file → what writes it."""

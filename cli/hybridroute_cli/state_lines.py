@@ -1,4 +1,4 @@
-"""What `hybridroute status` says of the keeper's state: budgets, upstreams, and what is wrong. Pure."""
+"""What `hybridroute status` says of the keeper's state: promise, budgets, upstreams, and what is wrong. Pure."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,32 @@ from hybridroute_api.facts import (
 )
 from hybridroute_api.quantities import format_usd, parse_usd
 
-__all__ = ["describe_budgets", "describe_problems", "describe_retries", "describe_upstreams"]
+__all__ = [
+    "describe_budgets",
+    "describe_problems",
+    "describe_promise",
+    "describe_retries",
+    "describe_upstreams",
+]
+
+
+def describe_promise(state: Mapping[str, Any]) -> list[str]:
+    """The calibrated policy in force, whether its promise holds, and drift; empty on a route without a policy."""
+    policy = state.get("policy") or {}
+    if not policy.get("digest"):
+        return []
+    threshold = policy["threshold"]
+    keeps = "keeps nothing" if threshold is None else f"threshold {threshold:.4f}"
+    lines = [f"policy {policy['digest'][:12]} of {policy['created']}: {keeps}; {policy['why']}"]
+    guarantee = state["guarantee"]
+    told = f": {guarantee['message']}" if guarantee["message"] not in ("", policy["why"]) else ""
+    lines.append(f"GuaranteeValid {guarantee['status']}, {guarantee['reason']}{told}")
+    drift = state.get("drift") or {}
+    if drift.get("evidence"):
+        levels = ", ".join(f"{chart} {level:.2f}" for chart, level in sorted(drift["evidence"].items()))
+        alarm = "an alarm is in force; " if drift["alarm"] else ""
+        lines.append(f"drift: {alarm}{levels} of the limit after {drift['requests']} requests")
+    return lines
 
 
 def describe_budgets(state: Mapping[str, Any]) -> list[str]:
@@ -55,14 +80,18 @@ def describe_retries(state: Mapping[str, Any]) -> list[str]:
 
 
 def describe_problems(state: Mapping[str, Any]) -> list[str]:
-    """What an operator has to repair: a live policy or a clients file that is not in force."""
+    """What an operator has to repair: a live policy, a calibrated one or a clients file that is not in force."""
     problems = dict.fromkeys(
         f"the clients file is not in force, the last good one is: {facts['clients_problem']}"
         for facts in _facts(state, "router")
         if "clients_problem" in facts
     )
     error = (state.get("live") or {}).get("error")
+    policy = state.get("policy") or {}
+    refused = policy.get("problem")
+    left = "the last good one is" if policy.get("digest") else "and none is"
     return [
+        *([f"the calibrated policy is not in force, {left}: {refused}"] if refused else []),
         *([f"the live policy is not in force, the last good one is: {error}"] if error else []),
         *problems,
     ]

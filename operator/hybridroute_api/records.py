@@ -9,7 +9,7 @@ Times are Unix seconds; durations are seconds.
 
 from dataclasses import dataclass, field
 
-from hybridroute_api.vocabulary import Api, Gate, Outcome, PathName, UsageSource
+from hybridroute_api.vocabulary import Api, Gate, Outcome, OutsidePromise, PathName, UsageSource
 
 __all__ = [
     "AttemptReport",
@@ -101,7 +101,7 @@ class DecisionRecord:
     nearest: str | None = None
     """The known example nearest to the request."""
     artifact: str | None = None
-    """Digest of the artifact that scored the request; None without one, and where no gate asked for scores."""
+    """Digest of the calibrated policy in force; None without one. It scored the request where there are scores."""
     cluster: int | None = None
     """For the drift charts: which of the artifact's clusters the request belongs to."""
     topic: int | None = None
@@ -115,6 +115,9 @@ class DecisionRecord:
     client: str | None = None
     """Name of the client whose key the request came with."""
     guarantee_covered: bool = False
+    """The SLM served it, kept by the confidence gate under a promise that held."""
+    outside_promise: OutsidePromise | None = None
+    """Why not, where the SLM served it on a route with a calibrated policy."""
     error_code: str | None = None
     prompt_text: str | None = None
     conversation_key: str | None = None

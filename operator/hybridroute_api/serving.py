@@ -11,10 +11,11 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hybridroute_api.vocabulary import ExhaustedAction, Mode, OutOfScopeAction
+from hybridroute_api.vocabulary import DriftAction, ExhaustedAction, Mode, OutOfScopeAction
 
 __all__ = [
     "CONTRACT_VERSION",
+    "ArtifactPolicy",
     "AuthPolicy",
     "BudgetPolicy",
     "KeeperArgs",
@@ -47,6 +48,8 @@ class TokenPrices(_Contract):
     output_nano_usd_per_million: int = Field(ge=0)
     cached_input_nano_usd_per_million: int | None = Field(default=None, ge=0)
     """None: cached prompt tokens cost as much as fresh ones."""
+    reasoning_nano_usd_per_million: int | None = Field(default=None, ge=0)
+    """None: reasoning tokens cost as much as other completion tokens."""
 
 
 class UpstreamTimeouts(_Contract):
@@ -120,8 +123,37 @@ class SlmPolicy(_Contract):
     total_seconds: float = Field(gt=0)
 
 
+class ArtifactPolicy(_Contract):
+    """A calibrated artifact that decides, and how. Exactly one of `file` and `config_map` is set, and of `max_risk` and
+    `threshold`.
+    """
+
+    file: str | None = None
+    """File that the keeper reads, again when it changes."""
+    config_map: str | None = None
+    """`<namespace>/<name>/<entry>` of a ConfigMap that the keeper reads through the API."""
+    max_risk: float | None = Field(default=None, ge=0, le=1)
+    """Joint regret that is promised; the threshold comes from the certified table."""
+    delta: float = Field(gt=0, lt=1)
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    """Threshold by hand; no risk is promised."""
+    scope_threshold: float | None = Field(default=None, ge=-1, le=1)
+    """None: the artifact's own."""
+    drift_action: DriftAction
+    tighten_max_risk: float = Field(ge=0, le=1)
+    """Joint regret that the threshold of `DriftAction.TIGHTEN` is read off the table with."""
+
+    @model_validator(mode="after")
+    def _check_choices(self) -> Self:
+        if (self.file is None) == (self.config_map is None):
+            raise ValueError("exactly one of file and config_map says where the artifact is")
+        if (self.max_risk is None) == (self.threshold is None):
+            raise ValueError("exactly one of max_risk and threshold says what is kept")
+        return self
+
+
 class RoutingPolicy(_Contract):
-    """What the gates decide with. Without examples nothing is kept on the SLM."""
+    """What the gates decide with. Without examples and without an artifact nothing is kept on the SLM."""
 
     local_examples: tuple[str, ...] = ()
     remote_examples: tuple[str, ...] = ()
@@ -130,6 +162,8 @@ class RoutingPolicy(_Contract):
     scope_threshold: float = Field(ge=-1, le=1)
     """A request whose best similarity to any example is below this is out of scope."""
     out_of_scope: OutOfScopeAction
+    artifact: ArtifactPolicy | None = None
+    """Decides in the place of examples and of the two thresholds above."""
 
 
 class BudgetPolicy(_Contract):

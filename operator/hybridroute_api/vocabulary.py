@@ -17,6 +17,7 @@ __all__ = [
     "Mode",
     "OutOfScopeAction",
     "Outcome",
+    "OutsidePromise",
     "PathName",
     "UsageSource",
 ]
@@ -61,6 +62,29 @@ class DriftAction(StrEnum):
     """None stays."""
     ALERT_ONLY = "AlertOnly"
     """All stay; the promise is void, and that is said."""
+
+
+class OutsidePromise(StrEnum):
+    """Why the promise of a calibrated policy does not cover a request that the SLM served."""
+
+    FORCED = "forced"
+    """A mode, a model name, a key or a conversation sent it there."""
+    KEPT_LOCAL = "kept_local"
+    """It is out of scope, and `outOfScope` keeps such requests."""
+    FAILURE = "failure"
+    """The LLM was down or failing, and the SLM served in its place."""
+    BUDGET = "budget"
+    """The dollar budget did not bear the LLM."""
+    NOT_PROMISED = "not_promised"
+    """No promise was in force: see the condition `GuaranteeValid`."""
+    SYSTEM_PROMPT = "system_prompt"
+    """Its system prompt is not the one that the labels were made with."""
+    MULTI_TURN = "multi_turn"
+    """It is a later turn of a conversation, and labels are single turns."""
+    TOOLS = "tools"
+    """It offers tools or carries their results."""
+    SHAPE = "shape"
+    """It asks for more than text in plain form: a schema, several answers, `completions`."""
 
 
 class Mode(StrEnum):

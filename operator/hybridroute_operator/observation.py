@@ -12,6 +12,7 @@ from typing import Any
 
 from hybridroute_api.facts import BREAKER_STATE
 from hybridroute_api.quantities import parse_decimal, parse_usd
+from hybridroute_api.v1alpha1.conditions import ConditionReason, ConditionStatus, Verdict
 from hybridroute_api.vocabulary import Mode, PathName
 from hybridroute_render.kubernetes.kinds import ObjectKey
 from hybridroute_render.kubernetes.names import Part
@@ -21,6 +22,7 @@ __all__ = [
     "AppState",
     "BudgetState",
     "GatewayState",
+    "GuaranteeState",
     "Observation",
     "PodState",
     "RouteKey",
@@ -83,6 +85,14 @@ class BudgetState:
 
 
 @dataclass(frozen=True, slots=True)
+class GuaranteeState:
+    """Whether the promise of the calibrated policy holds."""
+
+    verdict: Verdict
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayState:
     """What the keeper says: replicas that report, the policy in force, money."""
 
@@ -101,6 +111,12 @@ class GatewayState:
     """Upstreams whose breaker no llm-proxy replica has closed."""
     budget: BudgetState | None = None
     """None without a budget, and until the keeper has seen its ledger."""
+    policy_digest: str = ""
+    """Of the calibrated policy in force; empty without one."""
+    policy_problem: str = ""
+    """Why the calibrated policy that the route names is not in force; empty when it is."""
+    guarantee: GuaranteeState | None = None
+    """None from a keeper of before there was one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +201,9 @@ def parse_gateway_state(state: Mapping[str, Any]) -> GatewayState:
         saved_usd=parse_decimal(costs["saved_usd"]),
         down_upstreams=_parse_down_upstreams(state["replicas"].get("llm-proxy", ())),
         budget=_parse_budget(state["budget"]) if state["budget"] is not None else None,
+        policy_digest=(state.get("policy") or {}).get("digest") or "",
+        policy_problem=(state.get("policy") or {}).get("problem") or "",
+        guarantee=_parse_guarantee(state["guarantee"]) if state.get("guarantee") else None,
     )
 
 
@@ -195,6 +214,11 @@ def _parse_down_upstreams(replicas: Iterable[Mapping[str, Any]]) -> frozenset[st
             if fact.startswith(BREAKER_STATE):
                 seen.setdefault(fact.removeprefix(BREAKER_STATE), set()).add(value)
     return frozenset(name for name, states in seen.items() if "closed" not in states)
+
+
+def _parse_guarantee(guarantee: Mapping[str, Any]) -> GuaranteeState:
+    verdict = Verdict(ConditionStatus(guarantee["status"]), ConditionReason(guarantee["reason"]))
+    return GuaranteeState(verdict, guarantee["message"])
 
 
 def _parse_budget(budget: Mapping[str, Any]) -> BudgetState:

@@ -11,7 +11,7 @@ from hybridroute_api.v1alpha1.llm import UpstreamSpec
 from hybridroute_operator.observation import Observation
 from hybridroute_render.kubernetes.kinds import ObjectKey
 
-__all__ = ["clients_problem", "named_objects", "upstreams_problem"]
+__all__ = ["clients_problem", "named_objects", "policy_problem", "upstreams_problem"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class _Reference:
 
 def named_objects(route: HybridRoute) -> tuple[ObjectKey, ...]:
     """Return the objects that the spec names, once each."""
-    references = [*_of_clients(route)]
+    references = [*_of_clients(route), *_of_policy(route)]
     for upstream in route.spec.llm.upstreams:
         references += _of_upstream(upstream)
     return tuple(sorted({ObjectKey(reference.kind, reference.name) for reference in references}))
@@ -42,6 +42,17 @@ def upstreams_problem(route: HybridRoute, observed: Observation) -> str:
     """Return what is wrong with the upstreams' keys and authorities; empty while one upstream has all it needs."""
     found = [list(_problems(_of_upstream(upstream), observed)) for upstream in route.spec.llm.upstreams]
     return "; ".join(text for texts in found for text in texts) if all(found) else ""
+
+
+def policy_problem(route: HybridRoute, observed: Observation) -> str:
+    """Return what is wrong with the ConfigMap of the calibrated policy; empty when nothing is."""
+    return "; ".join(_problems(_of_policy(route), observed))
+
+
+def _of_policy(route: HybridRoute) -> Iterator[_Reference]:
+    policy = route.spec.routing.policy
+    if policy is not None and policy.config_map_name is not None:
+        yield _Reference("ConfigMap", policy.config_map_name, policy.key, "spec.routing.policy")
 
 
 def _of_clients(route: HybridRoute) -> Iterator[_Reference]:

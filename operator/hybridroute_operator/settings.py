@@ -38,6 +38,8 @@ def parse_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Oper
     option("--serve-image", "hybridroute/serve:0.1.0", "Image of pods whose route names none.")
     option("--image-pull-policy", "IfNotPresent", "Pull policy of the pods.")
     option("--ray-version", "2.60.0", "Version of Ray in the image.")
+    option("--gateway-cpu", "1", "CPU that each pod of a gateway asks for.")
+    option("--head-cpu", "500m", "CPU that a Ray head asks for which serves nothing.")
     option("--namespaces", "", "Namespaces to watch, separated by commas; none means all.")
     option("--lease-namespace", "default", "Namespace of the Lease.")
     option("--probe-port", "8080", "Port of /healthz, /readyz and /metrics.")
@@ -52,6 +54,8 @@ def parse_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Oper
             serve_image=given.serve_image,
             image_pull_policy=given.image_pull_policy,
             ray_version=given.ray_version,
+            gateway_cpu=given.gateway_cpu,
+            head_cpu=given.head_cpu,
             pod_monitors=not given.no_pod_monitors,
         ),
         namespaces=tuple(name.strip() for name in given.namespaces.split(",") if name.strip()),

@@ -22,6 +22,7 @@ from hybridroute_api.v1alpha1.conditions import (
 from hybridroute_api.v1alpha1.status import Condition, PathsStatus, PathStatus, StatusCost
 from hybridroute_api.vocabulary import Mode, PathName
 from hybridroute_operator.budget_status import decide_budget, judge_budget, total_spent_nano_usd
+from hybridroute_operator.guarantee_status import judge_guarantee
 from hybridroute_operator.observation import (
     AppPhase,
     GatewayState,
@@ -108,7 +109,7 @@ def decide_status(
         or _judge(facts, Part.GATEWAY, LLM_APP, ConditionType.LLM_READY),
     }
     told[ConditionType.BUDGET_AVAILABLE] = Told(*judge_budget(route, gateway, previous))
-    told[ConditionType.GUARANTEE_VALID] = Told(Verdict(U, ConditionReason.NO_POLICY))
+    told[ConditionType.GUARANTEE_VALID] = Told(*judge_guarantee(route, observed, previous))
     budget = decide_budget(route, gateway, previous)
     paths = _paths(gateway, previous)
     return HybridRouteStatus(
@@ -116,6 +117,7 @@ def decide_status(
         url=route_url(route),
         mode=gateway.mode if gateway else previous.mode if previous else None,
         policy_version=gateway.policy_version if gateway else previous.policy_version if previous else "",
+        policy_digest=gateway.policy_digest if gateway else previous.policy_digest if previous else "",
         conditions=_conditions(told, route.spec.mode, route.metadata.generation, previous, now),
         paths=paths,
         scaling=decide_scaling(route, observed, paths, previous, now),

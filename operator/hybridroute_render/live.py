@@ -6,9 +6,11 @@ arrives resolved, because finding it is I/O and differs between one machine and 
 
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import PurePath
 
 from hybridroute_api.serving import (
+    ArtifactPolicy,
     AuthPolicy,
     BudgetPolicy,
     LivePolicy,
@@ -25,7 +27,16 @@ from hybridroute_api.v1alpha1 import HybridRoute
 from hybridroute_api.v1alpha1.auth import Auth
 from hybridroute_api.v1alpha1.budget import Budget
 from hybridroute_api.v1alpha1.llm import Llm, UpstreamSpec
-from hybridroute_api.v1alpha1.routing import Routing
+from hybridroute_api.v1alpha1.routing import (
+    DEFAULT_DELTA,
+    DEFAULT_MAX_RISK,
+    DEFAULT_SCOPE_THRESHOLD,
+    DEFAULT_THRESHOLD,
+    DEFAULT_TIGHTENING,
+    Drift,
+    Policy,
+    Routing,
+)
 from hybridroute_api.v1alpha1.slm import Slm
 from hybridroute_api.v1alpha1.spec import Records
 
@@ -63,10 +74,12 @@ def render_live_policy(
     *,
     gpus_per_replica: int = 0,
     keys_file: str | None = None,
+    policy_config_map: str | None = None,
 ) -> LivePolicy:
     """Return the route's live policy.
 
-    `keys_file` is where the replicas read the clients file that `spec.auth` asks for.
+    `keys_file` is where the replicas read the clients file that `spec.auth` asks for. `policy_config_map`:
+    `<namespace>/<name>/<entry>` of the artifact that `spec.routing.policy` asks for, in a cluster.
 
     `gpus_per_replica` is how many GPUs an SLM replica really holds and therefore costs:
     `spec.slm.resources.gpus` in a cluster, none on one machine. Raises ValueError when `resolved` does not
@@ -85,7 +98,7 @@ def render_live_policy(
             upstreams=tuple(_upstream(item, by_name[item.name]) for item in spec.llm.upstreams),
             retries=_retry_policy(spec.llm),
         ),
-        routing=_routing_policy(spec.routing),
+        routing=_routing_policy(spec.routing, policy_config_map),
         budget=None if spec.budget is None else _budget_policy(spec.budget),
         auth=None if spec.auth is None else AuthPolicy(keys_file=_keys_file(spec.auth, keys_file)),
         records=_records_policy(spec.records),
@@ -125,6 +138,7 @@ def _upstream(spec: UpstreamSpec, resolved: ResolvedUpstream) -> Upstream:
             input_nano_usd_per_million=spec.pricing.input_per_million_tokens_nano_usd,
             output_nano_usd_per_million=spec.pricing.output_per_million_tokens_nano_usd,
             cached_input_nano_usd_per_million=spec.pricing.cached_input_per_million_tokens_nano_usd,
+            reasoning_nano_usd_per_million=spec.pricing.reasoning_per_million_tokens_nano_usd,
         ),
         timeouts=UpstreamTimeouts(
             connect_seconds=_seconds(spec.timeouts.connect),
@@ -136,13 +150,35 @@ def _upstream(spec: UpstreamSpec, resolved: ResolvedUpstream) -> Upstream:
     )
 
 
-def _routing_policy(routing: Routing) -> RoutingPolicy:
+def _routing_policy(routing: Routing, policy_config_map: str | None) -> RoutingPolicy:
+    confidence, scope = routing.confidence.threshold, routing.scope.threshold
     return RoutingPolicy(
         local_examples=routing.examples.local,
         remote_examples=routing.examples.remote,
-        threshold=float(routing.confidence.threshold),
-        scope_threshold=float(routing.scope.threshold),
+        threshold=float(DEFAULT_THRESHOLD if confidence is None else confidence),
+        scope_threshold=float(DEFAULT_SCOPE_THRESHOLD if scope is None else scope),
         out_of_scope=routing.out_of_scope,
+        artifact=None
+        if routing.policy is None
+        else _artifact_policy(routing, routing.policy, policy_config_map),
+    )
+
+
+def _artifact_policy(routing: Routing, policy: Policy, config_map: str | None) -> ArtifactPolicy:
+    confidence, scope = routing.confidence, routing.scope.threshold
+    by_hand = confidence.threshold
+    max_risk = DEFAULT_MAX_RISK if confidence.max_risk is None else confidence.max_risk
+    drift = routing.drift or Drift()
+    tighter = drift.tighten_max_risk
+    return ArtifactPolicy(
+        file=policy.file if config_map is None else None,
+        config_map=config_map,
+        max_risk=float(max_risk) if by_hand is None else None,
+        delta=float(DEFAULT_DELTA if confidence.delta is None else confidence.delta),
+        threshold=_float(by_hand),
+        scope_threshold=_float(scope),
+        drift_action=drift.action,
+        tighten_max_risk=float(DEFAULT_TIGHTENING * max_risk if tighter is None else tighter),
     )
 
 
@@ -178,6 +214,10 @@ def _keys_file(auth: Auth, resolved: str | None) -> str:
     if path is None:
         raise ValueError("spec.auth names no file, and none is given in its place")
     return path
+
+
+def _float(number: Decimal | None) -> float | None:
+    return None if number is None else float(number)
 
 
 def _seconds(duration: timedelta) -> float:

@@ -29,7 +29,7 @@ RUNS = int(os.environ.get("BUDGET_RUNS", "4"))
 CLIENTS = 256
 REPLICAS = 4
 SEED = 20261124
-ROOM_NANO_USD = 500_000_000
+ROOM_NANO_USD = 200_000_000
 KILLS = ("one llm-proxy", "one llm-proxy", "every llm-proxy", "the whole Ray")
 CHANGES: dict[str, Any] = merged(
     FAST,

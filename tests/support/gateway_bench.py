@@ -87,7 +87,12 @@ async def running_gateway(
     async with AsyncExitStack() as stack:
         exporter = await stack.enter_async_context(_running_exporter())
         slm = await stack.enter_async_context(running_path_apps())
-        keeper = a_keeper_app(directory, clock, sleep=asyncio.sleep)  # type: ignore[arg-type]
+        keeper = a_keeper_app(
+            directory,
+            clock,  # type: ignore[arg-type]
+            sleep=asyncio.sleep,
+            embedding=embedder.digest,
+        )
         keeper_url = await stack.enter_async_context(running(keeper))
         common = {
             "route": live.route,

@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 
 from hybridroute_api.serving import KeeperArgs, LivePolicy
 from hybridroute_serve.keeper.app import build_keeper_app
+from hybridroute_serve.routing.embedding import read_embedding_digest
 from support.clocks import TurnedClock
 from support.policies import a_policy
 
@@ -48,9 +49,14 @@ def a_keeper_app(
     live: LivePolicy | None = None,
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[None]] = _never,
+    embedding: str | None = None,
 ) -> Starlette:
-    """Build the application with a good live policy in place. Without a `sleep` its tasks rest after one round."""
+    """Build the application with a good live policy in place. Without a `sleep` its tasks rest after one round.
+
+    `embedding`: digest of the one that routers use, where it is not the installed one.
+    """
     args = keeper_args(directory)
     if not (directory / "live.json").exists():
         write_live(directory, live or a_policy())
-    return build_keeper_app(args, clock=clock, monotonic=monotonic, sleep=sleep)
+    read = read_embedding_digest if embedding is None else lambda: embedding
+    return build_keeper_app(args, clock=clock, monotonic=monotonic, sleep=sleep, read_embedding=read)

@@ -34,7 +34,7 @@ MEAN_TOKENS = 60
 RUSH_OUTPUT_TOKENS = 256
 BOUND_NANO_USD = 700_000
 """No request of a rush reserves more."""
-REFUSED_SECONDS = 0.3
+REFUSED_SECONDS = 1.0
 """How long a refused client of a rush waits before it asks again."""
 
 

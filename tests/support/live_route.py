@@ -69,8 +69,12 @@ class LiveRoute:
         return json.loads(out)
 
     async def change(self, changes: dict[str, Any]) -> None:
-        """Bring the route up to date with a changed file, and wait until every replica has the policy."""
-        self.file.write_text(example_route(changes))
+        """Bring the route up to date with changes of the example, and wait until every replica has the policy."""
+        await self.use(example_route(changes))
+
+    async def use(self, text: str) -> None:
+        """Bring the route up to date with a file of this text, and wait until every replica has the policy."""
+        self.file.write_text(text)
         status, out, err = await self.command("up", "-f", str(self.file), "--json")
         assert status == 0, (out, err)
         version = json.loads(self.directory.live_file.read_text())["version"]

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from hybridroute_api.records import DecisionRecord, OpenRequest
 from hybridroute_api.serving import LivePolicy
+from hybridroute_api.standing import DriftStanding
 from hybridroute_api.vocabulary import Api, InternalHeader, Outcome, PathName
 from hybridroute_serve.auth.limits import RateLimits
 from hybridroute_serve.router.admission import Admission
@@ -68,6 +69,7 @@ class Bench:
     session: aiohttp.ClientSession
     recall: Recall
     health: PathHealth = field(default_factory=PathHealth)
+    standing: DriftStanding | None = None
     replicas: int = 1
     skipped_seconds: float = 0.0
     """Added to the monotonic clock."""
@@ -111,6 +113,7 @@ async def running_bench(embedder: Embedder) -> AsyncIterator[Bench]:
             replica="router-1",
             policies=holder,
             health=health,
+            standing=lambda: made.standing,
             paths=PathClient(session, paths.base_urls, "secret"),
             journal=ledger,
             conversations=Conversations(keeper),

@@ -133,6 +133,57 @@ RULE_CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     (
         "gates-without-examples",
         routing(scope={"threshold": "0.2"}),
-        routing(scope={"threshold": "0.3"}, confidence={"threshold": "0.50"}, outOfScope="Escalate"),
+        routing(scope={}, confidence={}, outOfScope="Escalate"),
+    ),
+    (
+        "gates-without-examples",
+        routing(confidence={"maxRisk": "0.05"}),
+        routing(confidence={"maxRisk": "0.05"}, outOfScope="Reject", policy={"file": "support.artifact"}),
+    ),
+    ("policy-source", routing(policy={"key": "a"}), routing(policy={"configMapName": "p", "key": "a"})),
+    (
+        "policy-or-examples",
+        routing(policy={"file": "p"}, examples={"local": ["balance"]}),
+        routing(policy={"file": "p"}, examples={"local": []}),
+    ),
+    (
+        "confidence-source",
+        routing(policy={"file": "p"}, confidence={"threshold": "0.9", "maxRisk": "0.05"}),
+        routing(policy={"file": "p"}, confidence={"threshold": "0.9"}),
+    ),
+    (
+        "confidence-source",
+        routing(policy={"file": "p"}, confidence={"threshold": "0.9", "delta": "0.1"}),
+        routing(policy={"file": "p"}, confidence={"maxRisk": "0.02", "delta": "0.1"}),
+    ),
+    (
+        "promise-without-policy",
+        routing(examples={"local": ["balance"]}, confidence={"maxRisk": "0.05"}),
+        routing(examples={"local": ["balance"]}, confidence={"threshold": "0.05"}),
+    ),
+    (
+        "promise-without-policy",
+        routing(examples={"local": ["balance"]}, confidence={"delta": "0.05"}),
+        routing(policy={"file": "p"}, confidence={"delta": "0.05"}),
+    ),
+    (
+        "drift-without-policy",
+        routing(examples={"local": ["balance"]}, drift={"action": "AlertOnly"}),
+        routing(policy={"file": "p"}, drift={"action": "AlertOnly"}),
+    ),
+    (
+        "tightening-unused",
+        routing(policy={"file": "p"}, drift={"action": "EscalateAll", "tightenMaxRisk": "0.01"}),
+        routing(policy={"file": "p"}, drift={"tightenMaxRisk": "0.01"}),
+    ),
+    (
+        "tightening-loosens",
+        routing(policy={"file": "p"}, drift={"tightenMaxRisk": "0.06"}),
+        routing(policy={"file": "p"}, drift={"tightenMaxRisk": "0.05"}),
+    ),
+    (
+        "tightening-loosens",
+        routing(policy={"file": "p"}, confidence={"maxRisk": "0.02"}, drift={"tightenMaxRisk": "0.03"}),
+        routing(policy={"file": "p"}, confidence={"maxRisk": "0.1"}, drift={"tightenMaxRisk": "0.08"}),
     ),
 ]

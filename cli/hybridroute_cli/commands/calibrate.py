@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from hybridroute_api.v1alpha1.routing import Routing
+from hybridroute_cli.documents import load_route
 from hybridroute_cli.lab import lab_errors, need_lab
 from hybridroute_cli.output import CommandError, command_errors, console, print_json
+from hybridroute_cli.problems import InvalidDocumentError
 from hybridroute_cli.progress import progress_bar
+from hybridroute_render.live import ResolvedUpstream, render_live_policy
+from hybridroute_serve.routing.artifact.validity import SYSTEM_PROMPT, digest_prompt, route_models
 
 if TYPE_CHECKING:
     from hybridroute_serve.routing.artifact.file import ArtifactFile
@@ -24,6 +29,14 @@ StrongColumn = Annotated[str | None, typer.Option(help="Column with the large mo
 Models = Annotated[
     list[str] | None,
     typer.Option("--model", help="What the outcomes were made with, NAME=DIGEST; may be repeated."),
+]
+RouteFile = Annotated[
+    Path | None,
+    typer.Option("--route", help="The route's YAML file: the outcomes were made with the models it names."),
+]
+SystemPrompt = Annotated[
+    Path | None,
+    typer.Option("--system-prompt", help="Text file with the system prompt the outcomes were made with."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the artifact's header as JSON.")]
 
@@ -48,6 +61,8 @@ def calibrate(
         bool, typer.Option(help="Store example texts in the artifact, to name the nearest one.")
     ] = False,
     model: Models = None,
+    route: RouteFile = None,
+    system_prompt: SystemPrompt = None,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -70,7 +85,7 @@ def calibrate(
             certify_share=certify_share,
             target_false_alarm=false_alarm,
             keep_texts=keep_texts,
-            models=_models(model),
+            models=_models(model, route, system_prompt),
         )
         if (weak_column is None) != (strong_column is None):
             raise CommandError(
@@ -109,6 +124,8 @@ def certify(
     output: Output,
     prompt_column: PromptColumn = "prompt",
     model: Models = None,
+    route: RouteFile = None,
+    system_prompt: SystemPrompt = None,
     as_json: AsJson = False,
 ) -> None:
     """Certify an artifact on fresh labels: its scores stay, its promise is counted anew."""
@@ -128,13 +145,47 @@ def certify(
                 labels, prompt_column=prompt_column, weak_column=weak_column, strong_column=strong_column
             )
             renewed = certify_artifact(
-                old, outcomes, load_static_embedder(), today, _models(model), progress=progress
+                old,
+                outcomes,
+                load_static_embedder(),
+                today,
+                _models(model, route, system_prompt),
+                progress=progress,
             )
         _write(output, renewed)
     _show(output, renewed, as_json=as_json)
 
 
-def _models(given: list[str] | None) -> dict[str, str]:
+def _models(given: list[str] | None, route: Path | None, system_prompt: Path | None) -> dict[str, str]:
+    """Return what the outcomes were made with: by the route's file and the system prompt's, and what is given."""
+    return _models_of_route(route) | _named_prompt(system_prompt) | _given_models(given)
+
+
+def _models_of_route(file: Path | None) -> dict[str, str]:
+    if file is None:
+        return {}
+    try:
+        route = load_route(file)
+    except InvalidDocumentError as error:
+        raise CommandError(str(error)) from error
+    # Where keys and policy are says nothing of models, and need not be known yet.
+    spec = route.spec.model_copy(update={"routing": Routing(), "auth": None})
+    resolved = tuple(ResolvedUpstream(item.name, base_url=item.base_url) for item in spec.llm.upstreams)
+    return route_models(render_live_policy(route.model_copy(update={"spec": spec}), resolved))
+
+
+def _named_prompt(file: Path | None) -> dict[str, str]:
+    if file is None:
+        return {}
+    try:
+        return {SYSTEM_PROMPT: digest_prompt(file.read_text(encoding="utf-8"))}
+    except OSError as error:
+        raise CommandError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{file}: is not UTF-8 text") from error
+
+
+def _given_models(given: list[str] | None) -> dict[str, str]:
     pairs = [entry.partition("=") for entry in given or []]
     wrong = [name for name, equals, digest in pairs if not (name and equals and digest)]
     if wrong:

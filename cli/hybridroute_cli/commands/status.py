@@ -15,6 +15,7 @@ from hybridroute_cli.processes import find_processes
 from hybridroute_cli.state_lines import (
     describe_budgets,
     describe_problems,
+    describe_promise,
     describe_retries,
     describe_upstreams,
 )
@@ -97,7 +98,13 @@ def _print_status(document: dict[str, Any]) -> None:
         out.print(f"{spent}; saved USD {costs['saved_usd']}")
     keeper = document["keeper"]
     if keeper is not None:
-        for line in (*describe_budgets(keeper), *describe_upstreams(keeper), *describe_retries(keeper)):
+        lines = (
+            *describe_promise(keeper),
+            *describe_budgets(keeper),
+            *describe_upstreams(keeper),
+            *describe_retries(keeper),
+        )
+        for line in lines:
             out.print(line, markup=False)
         for line in describe_problems(keeper):
             out.print(line, markup=False, style="yellow")

@@ -141,7 +141,34 @@ def _with_absolute_paths(route: HybridRoute, file: Path) -> HybridRoute:
             raise CommandError(f"spec.auth.apiKeysFile: {error}") from None
         auth = spec.auth.model_copy(update={"api_keys_file": keys_file})
         spec = spec.model_copy(update={"auth": auth})
+    if spec.routing.policy is not None:
+        policy = spec.routing.policy.model_copy(
+            update={"file": _usable_policy(file, spec.routing.policy.file)}
+        )
+        spec = spec.model_copy(update={"routing": spec.routing.model_copy(update={"policy": policy})})
     return route.model_copy(update={"spec": spec})
+
+
+def _usable_policy(file: Path, name: str | None) -> str:
+    """Return the absolute path of a calibrated policy that this release can score with."""
+    from hybridroute_serve.routing.artifact.errors import ArtifactError  # noqa: PLC0415 - loads numpy
+    from hybridroute_serve.routing.artifact.scorer import check_artifact  # noqa: PLC0415
+    from hybridroute_serve.routing.embedding import (  # noqa: PLC0415
+        EmbeddingUnavailableError,
+        read_embedding_digest,
+    )
+
+    field = "spec.routing.policy.file"
+    if name is None:
+        raise CommandError(f"{field}: is missing, and one machine reads policies from files: name it")
+    path = _existing(file, name, field)
+    try:
+        check_artifact(Path(path).read_bytes(), read_embedding_digest())
+    except OSError as error:
+        raise CommandError(f"{field}: {path} cannot be read: {error.strerror}") from None
+    except (ArtifactError, EmbeddingUnavailableError) as error:
+        raise CommandError(f"{field}: {path}: {error}") from None
+    return path
 
 
 def _existing(file: Path, name: str, field: str) -> str:

@@ -88,6 +88,12 @@ class UpstreamPricing(SpecModel):
     """Dollars for a million prompt tokens that the provider had cached. Range "0" to "1000000", at most the
     price of fresh ones; default the price of fresh ones, which never understates.
     """
+    reasoning_per_million_tokens_nano_usd: NanoUsd | None = Field(
+        default=None, alias="reasoningPerMillionTokensUSD", ge=0, le=10**6 * 10**9
+    )
+    """Dollars for a million completion tokens that were spent on reasoning, where they have a price of their own.
+    Range "0" to "1000000"; default the price of completion tokens, as most providers bill them.
+    """
 
 
 class UpstreamTimeoutsSpec(SpecModel):

@@ -6,11 +6,32 @@ from typing import Annotated
 from pydantic import Field
 
 from hybridroute_api.quantities import DecimalString
-from hybridroute_api.v1alpha1.model import SpecModel, Text
+from hybridroute_api.v1alpha1.model import CLUSTER_ONLY, ObjectName, SecretKey, SpecModel, Text
 from hybridroute_api.v1alpha1.scaling import RouterScaling
-from hybridroute_api.vocabulary import OutOfScopeAction
+from hybridroute_api.vocabulary import DriftAction, OutOfScopeAction
 
-__all__ = ["Confidence", "Routing", "RoutingExamples", "Scope"]
+__all__ = [
+    "DEFAULT_DELTA",
+    "DEFAULT_MAX_RISK",
+    "DEFAULT_SCOPE_THRESHOLD",
+    "DEFAULT_THRESHOLD",
+    "DEFAULT_TIGHTENING",
+    "Confidence",
+    "Drift",
+    "Policy",
+    "Routing",
+    "RoutingExamples",
+    "Scope",
+]
+
+DEFAULT_THRESHOLD = Decimal("0.5")
+"""Confidence by examples."""
+DEFAULT_SCOPE_THRESHOLD = Decimal("0.3")
+"""Scope by examples."""
+DEFAULT_MAX_RISK = Decimal("0.05")
+DEFAULT_DELTA = Decimal("0.1")
+DEFAULT_TIGHTENING = Decimal("0.2")
+"""`tightenMaxRisk` as a share of `maxRisk`."""
 
 Example = Annotated[Text, Field(max_length=500)]
 """One example request. 500 characters of 500 examples twice fit the live policy into 1 MiB."""
@@ -29,22 +50,63 @@ class RoutingExamples(SpecModel):
     """
 
 
-class Confidence(SpecModel):
-    """When a request is trusted to the SLM."""
+class Policy(SpecModel):
+    """A calibrated artifact, made by `hybridroute calibrate`, that decides in the place of examples. On one machine
+    `file`, in a cluster `configMapName`; an object for both has both.
+    """
 
-    threshold: DecimalString = Field(default=Decimal("0.5"), ge=0, le=1)
-    """A request stays on the SLM when its confidence is at least this. Range "0" to "1"; default "0.5", as
-    near to a local example as to a remote one.
+    file: Text | None = Field(default=None, max_length=1024)
+    """The artifact, absolute or relative to the route's file, 1 to 1024 characters, on one machine. It is read again
+    when it changes; a broken one leaves the last good one in force. Default none, which one machine refuses.
+    """
+    config_map_name: ObjectName | None = Field(default=None, json_schema_extra=CLUSTER_ONLY)
+    """ConfigMap in the route's namespace that holds the artifact, in a cluster. A name of 1 to 253 characters; a change
+    is in force within 10 s, and a broken one leaves the last good one in force. Default none, which a cluster refuses.
+    """
+    key: SecretKey = Field(default="policy.artifact", json_schema_extra=CLUSTER_ONLY)
+    """Which of the ConfigMap's entries is the artifact, 1 to 253 characters. Default policy.artifact."""
+
+
+class Confidence(SpecModel):
+    """When a request is trusted to the SLM: by a risk that a policy promises, or by a threshold without a promise."""
+
+    max_risk: DecimalString | None = Field(default=None, ge=0, le=1)
+    """Joint regret that the promise allows: the probability that a request is kept on the SLM, the SLM is wrong and the
+    LLM would have been right. The threshold follows from the policy's certified table. Range "0" to "1"; default "0.05"
+    with a policy and no `threshold`, one request in twenty.
+    """
+    delta: DecimalString | None = Field(default=None, ge=Decimal("0.01"), le=Decimal("0.2"))
+    """Chance that the promise was certified by luck: it holds with confidence 1 - delta. The certified table has
+    "0.01", "0.05", "0.1" and "0.2", and the next smaller one is used. Range "0.01" to "0.2"; default "0.1".
+    """
+    threshold: DecimalString | None = Field(default=None, ge=0, le=1)
+    """A request stays on the SLM when its confidence is at least this, and no risk is promised. Range "0" to "1";
+    default "0.5" with examples, as near to a local example as to a remote one, and none with a policy.
     """
 
 
 class Scope(SpecModel):
     """When a request resembles nothing that the route knows."""
 
-    threshold: DecimalString = Field(default=Decimal("0.3"), ge=-1, le=1)
-    """A request whose best cosine similarity to any example is below this is out of scope. Range "-1" (gate
-    off) to "1"; default "0.3", a little under the 0.35 that suits the example route, since a new route has
-    few examples.
+    threshold: DecimalString | None = Field(default=None, ge=-1, le=1)
+    """A request is out of scope below this: its best cosine similarity to any example, or its scope score by a policy.
+    Range "-1" (gate off) to "1"; default with examples "0.3", a little under the 0.35 that suits the example route,
+    since a new route has few examples; with a policy what calibration found.
+    """
+
+
+class Drift(SpecModel):
+    """What an alarm of the policy's drift charts does to requests that would stay on the SLM. Whatever it does, the
+    promise is void from the alarm until a policy that is certified on new labels is in place.
+    """
+
+    action: DriftAction = DriftAction.TIGHTEN
+    """Tighten (only those stay that `tightenMaxRisk` would keep), EscalateAll (none stays) or AlertOnly (all stay).
+    Default Tighten, which harms least and costs least.
+    """
+    tighten_max_risk: DecimalString | None = Field(default=None, ge=0, le=1)
+    """Joint regret that the tightened threshold is read off the certified table with, at most `confidence.maxRisk`.
+    Range "0" to "1"; default a fifth of `confidence.maxRisk`, "0.01" where that is not given.
     """
 
 
@@ -52,11 +114,15 @@ class Routing(SpecModel):
     """How the router decides between the paths."""
 
     examples: RoutingExamples = RoutingExamples()
-    """Requests for either path. Default none, and then the LLM serves everything."""
+    """Requests for either path. Default none, and then, without a policy, the LLM serves everything."""
+    policy: Policy | None = None
+    """A calibrated artifact that decides, in the place of examples. Default none."""
     confidence: Confidence = Confidence()
-    """When a request is trusted to the SLM. Default: a threshold of "0.5"."""
+    """When a request is trusted to the SLM. Default: a risk of "0.05" with a policy, a threshold of "0.5" without."""
     scope: Scope = Scope()
-    """When a request is out of scope. Default: a threshold of "0.3"."""
+    """When a request is out of scope. Default: a threshold of "0.3", with a policy what calibration found."""
+    drift: Drift | None = None
+    """What a drift alarm does; only a policy has the charts. Default: action Tighten."""
     out_of_scope: OutOfScopeAction = OutOfScopeAction.ESCALATE
     """What happens to a request out of scope: Escalate (the LLM serves), Reject (422) or KeepLocal. Default
     Escalate, which fails no request.

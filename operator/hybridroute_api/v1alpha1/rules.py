@@ -21,9 +21,17 @@ from hybridroute_api.v1alpha1.llm import (
     UpstreamSpec,
     UpstreamTimeoutsSpec,
 )
-from hybridroute_api.v1alpha1.routing import Routing, RoutingExamples
+from hybridroute_api.v1alpha1.routing import (
+    DEFAULT_MAX_RISK,
+    Confidence,
+    Drift,
+    Policy,
+    Routing,
+    RoutingExamples,
+)
 from hybridroute_api.v1alpha1.scaling import Scaling
 from hybridroute_api.v1alpha1.slm import BUNDLED_MODELS, Slm, SlmTimeouts
+from hybridroute_api.vocabulary import DriftAction
 from hybridroute_api.windows import parse_window
 
 __all__ = ["RULES", "Rule", "Violation", "broken_rules", "values_at"]
@@ -267,8 +275,8 @@ def _no_blank_example(example: str) -> bool:
     return bool(example.strip())
 
 
-def _gates_have_examples(routing: Routing) -> bool:
-    return bool(routing.examples.local) or not _changed_gates(routing)
+def _gates_have_something(routing: Routing) -> bool:
+    return bool(routing.examples.local) or routing.policy is not None or not _changed_gates(routing)
 
 
 def _first_changed_gate(routing: Routing) -> Location:
@@ -285,15 +293,54 @@ def _changed_gates(routing: Routing) -> list[str]:
     return [name for name, changed in gates.items() if changed]
 
 
+def _usable_policy_source(policy: Policy) -> bool:
+    return policy.file is not None or policy.config_map_name is not None
+
+
+def _one_that_decides(routing: Routing) -> bool:
+    return routing.policy is None or not routing.examples.local
+
+
+def _one_way_to_trust(confidence: Confidence) -> bool:
+    return confidence.threshold is None or (confidence.max_risk is None and confidence.delta is None)
+
+
+def _promise_has_policy(routing: Routing) -> bool:
+    confidence = routing.confidence
+    promises = confidence.max_risk is not None or confidence.delta is not None
+    return routing.policy is not None or not routing.examples.local or not promises
+
+
+def _drift_has_policy(routing: Routing) -> bool:
+    return routing.policy is not None or routing.drift is None
+
+
+def _tightening_is_used(drift: Drift) -> bool:
+    return drift.tighten_max_risk is None or drift.action is DriftAction.TIGHTEN
+
+
+def _tightening_is_tighter(routing: Routing) -> bool:
+    if routing.drift is None or routing.drift.tighten_max_risk is None:
+        return True
+    allowed = routing.confidence.max_risk
+    if allowed is None:
+        return routing.confidence.threshold is not None or routing.drift.tighten_max_risk <= DEFAULT_MAX_RISK
+    return routing.drift.tighten_max_risk <= allowed
+
+
 def _cel_list(words: Iterable[str]) -> str:
     return f"[{', '.join(repr(word) for word in words)}]"
 
 
 _CEL_GATES: Final = (
-    "size(self.examples.local) > 0 || ("
-    f"double(self.confidence.threshold) == double('{Routing().confidence.threshold}')"
-    f" && double(self.scope.threshold) == double('{Routing().scope.threshold}')"
-    f" && self.outOfScope == '{Routing().out_of_scope}')"
+    "size(self.examples.local) > 0 || has(self.policy) || ("
+    "!has(self.confidence.threshold) && !has(self.confidence.maxRisk) && !has(self.confidence.delta)"
+    f" && !has(self.scope.threshold) && self.outOfScope == '{Routing().out_of_scope}')"
+)
+_CEL_TIGHTER: Final = (
+    "!has(self.drift) || !has(self.drift.tightenMaxRisk) || (has(self.confidence.maxRisk)"
+    " ? double(self.drift.tightenMaxRisk) <= double(self.confidence.maxRisk)"
+    f" : has(self.confidence.threshold) || double(self.drift.tightenMaxRisk) <= double('{DEFAULT_MAX_RISK}'))"
 )
 
 RULES: Final[tuple[Rule, ...]] = (
@@ -480,10 +527,68 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "gates-without-examples",
         ("spec.routing",),
-        "compares with examples, and there are none: add some under routing.examples.local, or leave it out",
-        _gates_have_examples,
+        "needs examples or a policy, and there is neither: add one of the two under routing, or leave it out",
+        _gates_have_something,
         cel=_CEL_GATES,
         blames=_first_changed_gate,
+    ),
+    Rule(
+        "policy-source",
+        ("spec.routing.policy",),
+        "needs file on one machine, configMapName in a cluster: name one, or leave policy out",
+        _usable_policy_source,
+        cel="has(self.file) || has(self.configMapName)",
+    ),
+    Rule(
+        "policy-or-examples",
+        ("spec.routing",),
+        "is given beside examples, and only one of the two can decide: remove routing.examples or routing.policy",
+        _one_that_decides,
+        cel="!has(self.policy) || size(self.examples.local) == 0",
+        field="policy",
+    ),
+    Rule(
+        "confidence-source",
+        ("spec.routing.confidence",),
+        "is a threshold by hand beside maxRisk or delta, which choose one themselves: keep one of the two",
+        _one_way_to_trust,
+        cel="!has(self.threshold) || (!has(self.maxRisk) && !has(self.delta))",
+        field="threshold",
+    ),
+    Rule(
+        "promise-without-policy",
+        ("spec.routing",),
+        "needs a policy, because examples carry no promise: make one with hybridroute calibrate, or use threshold",
+        _promise_has_policy,
+        cel=(
+            "has(self.policy) || size(self.examples.local) == 0"
+            " || (!has(self.confidence.maxRisk) && !has(self.confidence.delta))"
+        ),
+        field="confidence",
+    ),
+    Rule(
+        "drift-without-policy",
+        ("spec.routing",),
+        "needs the charts of a policy, and there is none: add routing.policy, or leave drift out",
+        _drift_has_policy,
+        cel="has(self.policy) || !has(self.drift)",
+        field="drift",
+    ),
+    Rule(
+        "tightening-unused",
+        ("spec.routing.drift",),
+        "is used by action Tighten alone: set action to Tighten, or leave it out",
+        _tightening_is_used,
+        cel="!has(self.tightenMaxRisk) || self.action == 'Tighten'",
+        field="tightenMaxRisk",
+    ),
+    Rule(
+        "tightening-loosens",
+        ("spec.routing",),
+        "has a tightenMaxRisk above confidence.maxRisk (default 0.05), which would keep more: lower it",
+        _tightening_is_tighter,
+        cel=_CEL_TIGHTER,
+        field="drift",
     ),
 )
 """Every rule. The order is the order of the object's fields."""

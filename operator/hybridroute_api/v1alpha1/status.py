@@ -131,6 +131,10 @@ class HybridRouteStatus(StatusModel):
     """Digest of the live policy that the replicas follow, at most 64 characters. Default empty: not served
     yet.
     """
+    policy_digest: str = Field(default="", max_length=64)
+    """Digest of the calibrated policy in force, as in every decision record, at most 64 characters. Default empty: none
+    is.
+    """
     conditions: tuple[Condition, ...] = Field(default=(), max_length=16)
     """Verdicts, at most one a type. Default none: not observed yet."""
     paths: PathsStatus = PathsStatus()

@@ -226,7 +226,9 @@ class KubernetesCluster:
         for key in wanted:
             document = await self._api.get(object_path(key, namespace))
             if document is not None:
-                found[key.kind][key.name] = frozenset(document.get("data") or ())
+                # What is not text, such as a calibrated policy, is an entry of a ConfigMap's binaryData.
+                entries = (document.get("data") or {}) | (document.get("binaryData") or {})
+                found[key.kind][key.name] = frozenset(entries)
         return found
 
     async def _read_keeper(self, host: str, secret: Manifest) -> GatewayState | None:

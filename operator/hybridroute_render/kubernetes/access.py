@@ -1,18 +1,23 @@
 """What a route's pods may do at the API server: next to nothing. Pure.
 
-KubeRay binds the rights of Ray's autoscaler to the head's account by itself. Ours are two ConfigMaps.
+KubeRay binds the rights of Ray's autoscaler to the head's account by itself. Ours are two ConfigMaps, and a third
+where the route has a calibrated policy.
 """
 
 from typing import Any
 
+from hybridroute_api.v1alpha1.routing import Policy
 from hybridroute_render.kubernetes.names import Part, RouteNames
 
 __all__ = ["render_access"]
 
 
-def render_access(names: RouteNames) -> list[dict[str, Any]]:
-    """Return an account for each part, and the gateway's rights to its live policy and its ledger."""
+def render_access(names: RouteNames, policy: Policy | None) -> list[dict[str, Any]]:
+    """Return an account for each part, and the gateway's rights: live policy, calibrated policy and ledger."""
     gateway = names.part(Part.GATEWAY)
+    readable = [names.live]
+    if policy is not None and policy.config_map_name is not None:
+        readable.append(policy.config_map_name)
     accounts = [
         {
             "apiVersion": "v1",
@@ -30,7 +35,7 @@ def render_access(names: RouteNames) -> list[dict[str, Any]]:
             {
                 "apiGroups": [""],
                 "resources": ["configmaps"],
-                "resourceNames": [names.live],
+                "resourceNames": readable,
                 "verbs": ["get"],
             },
             {

@@ -73,19 +73,22 @@ def _policy(names: RouteNames, part: Part, ingress: list[dict[str, Any]]) -> dic
             "policyTypes": ["Ingress"],
             "ingress": [
                 {"from": [{"podSelector": {"matchLabels": own}}]},
-                {"from": [_kuberay()], "ports": [_port(_DASHBOARD_PORT), _port(PORTS.http)]},
+                {"from": _kuberay(), "ports": [_port(_DASHBOARD_PORT), _port(PORTS.http)]},
                 *ingress,
             ],
         },
     }
 
 
-def _kuberay() -> dict[str, Any]:
-    """Return KubeRay's operator, which hands the Serve config to the dashboard and asks proxies for their health."""
-    return {
-        "namespaceSelector": {},
-        "podSelector": {"matchLabels": {"app.kubernetes.io/name": "kuberay-operator"}},
-    }
+def _kuberay() -> list[dict[str, Any]]:
+    """Return KubeRay's operator, which hands the Serve config to the dashboard and asks proxies for their health.
+
+    By the label of its Helm chart and by that of its kustomization, whose `name` is another.
+    """
+    return [
+        {"namespaceSelector": {}, "podSelector": {"matchLabels": {label: "kuberay-operator"}}}
+        for label in ("app.kubernetes.io/name", "app.kubernetes.io/component")
+    ]
 
 
 def _port(port: int) -> dict[str, Any]:

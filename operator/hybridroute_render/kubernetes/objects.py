@@ -58,7 +58,7 @@ def render_objects(route: HybridRoute, settings: ClusterSettings) -> tuple[Manif
     objects = [
         # First: whatever follows of this spec can be repaired by it.
         _render_accepted(route, names),
-        *render_access(names),
+        *render_access(names, route.spec.routing.policy),
         _render_live(route, names),
         *render_network_policies(names),
         *render_disruption_budgets(names),
@@ -129,8 +129,15 @@ def _render_live(route: HybridRoute, names: RouteNames) -> Manifest:
         )
         for upstream in route.spec.llm.upstreams
     )
+    calibrated = route.spec.routing.policy
     policy = render_live_policy(
-        route, resolved, gpus_per_replica=route.spec.slm.resources.gpus, keys_file=CLIENTS_FILE
+        route,
+        resolved,
+        gpus_per_replica=route.spec.slm.resources.gpus,
+        keys_file=CLIENTS_FILE,
+        policy_config_map=None
+        if calibrated is None or calibrated.config_map_name is None
+        else f"{names.namespace}/{calibrated.config_map_name}/{calibrated.key}",
     )
     return {
         "apiVersion": "v1",

@@ -23,6 +23,7 @@ from hybridroute_render.kubernetes.paths import (
     WORK_DIR,
 )
 from hybridroute_render.kubernetes.settings import ClusterSettings
+from hybridroute_render.serve_config import SLM_APP
 from hybridroute_render.serve_environment import render_serve_environment
 
 __all__ = ["RayNode", "render_container_security", "render_pod_template"]
@@ -30,6 +31,9 @@ __all__ = ["RayNode", "render_container_security", "render_pod_template"]
 _USER: Final = 1000
 """The image's user; its group owns the volumes."""
 _HAPROXY_CORES: Final = 2
+_DRAIN_SECONDS: Final = 120
+"""How long an SLM's pod that is to stop finishes its answers; the default of `slm.timeouts.total`."""
+_GRACE_SECONDS: Final = _DRAIN_SECONDS + 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,9 @@ def render_pod_template(
         "containers": [_container(image, settings, node, volumes)],
         "volumes": [volume for volume, _ in volumes],
     }
+    if node.part is Part.SLM:
+        # The gateway's pods are replaced by a second cluster, and end after their streams.
+        spec["terminationGracePeriodSeconds"] = _GRACE_SECONDS
     if pull_secrets:
         spec["imagePullSecrets"] = pull_secrets
     if pods.priority_class_name:
@@ -94,6 +101,8 @@ def _container(
         ports |= {"gcs-server": 6379, "dashboard": 8265}
     # GPUs must be limited to be asked for. CPU is not limited: a throttled HAProxy delays every request.
     limits = {key: value for key, value in node.requests.items() if key != "cpu"}
+    drain = ["python", "-m", "hybridroute_serve.drain", SLM_APP, f"--seconds={_DRAIN_SECONDS}"]
+    stopping = {"lifecycle": {"preStop": {"exec": {"command": drain}}}} if node.part is Part.SLM else {}
     return {
         "name": f"ray-{'head' if node.head else 'worker'}",
         "image": image,
@@ -103,7 +112,7 @@ def _container(
         "resources": {"requests": dict(node.requests), "limits": limits},
         "securityContext": render_container_security(),
         "volumeMounts": [mount for _, mount in volumes],
-    }
+    } | stopping
 
 
 def _volumes(

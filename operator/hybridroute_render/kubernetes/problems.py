@@ -41,6 +41,13 @@ def _problems(route: HybridRoute) -> Iterator[Violation]:
                 (*here, "caBundle"),
                 "is relative to a file that a cluster does not have: name a ConfigMap or Secret in caBundleRef",
             )
+    policy = route.spec.routing.policy
+    if policy is not None and policy.config_map_name is None:
+        yield Violation(
+            "cluster-policy",
+            ("spec", "routing", "policy"),
+            "has no configMapName, and a cluster reads policies from ConfigMaps alone: make one and name it",
+        )
     if route.spec.auth is not None and route.spec.auth.api_keys_secret_name is None:
         yield Violation(
             "cluster-auth",

@@ -6,7 +6,6 @@ take the router and the LLM path down with it.
 
 import json
 import math
-from types import MappingProxyType
 from typing import Any, Final
 
 from hybridroute_api.v1alpha1 import HybridRoute
@@ -33,9 +32,9 @@ _KEEPER_RESOURCE: Final = "hybridroute_keeper"
 """Ray resource of the one node whose pod has the keeper's store."""
 _GATEWAY_CPUS: Final = 2
 """Logical CPUs of a gateway's pod: eight replicas that wait for others most of the time."""
-_GATEWAY_REQUESTS: Final = MappingProxyType({"cpu": "1", "memory": "3Gi"})
+_GATEWAY_MEMORY: Final = "3Gi"
 """Ray itself takes 1 GiB, a router with its embedding 0.4 GiB, other replicas 0.15 GiB."""
-_EMPTY_HEAD_REQUESTS: Final = MappingProxyType({"cpu": "500m", "memory": "2Gi"})
+_EMPTY_HEAD_MEMORY: Final = "2Gi"
 _HEAD_MEBIBYTES: Final = 1024
 """What Ray's head processes take beside the replicas in the same pod."""
 _OBJECT_STORE_BYTES: Final = 100 * 1024 * 1024
@@ -59,17 +58,18 @@ def render_gateway_service(
     # A surge doubles the replicas while an upgrade lasts; the keeper never surges.
     replicas = route.spec.routing.scaling.max_replicas + route.spec.llm.scaling.max_replicas
     pods = math.ceil((2 * replicas + 1) * CPU_APP_CPUS / _GATEWAY_CPUS)
-    worker = RayNode(Part.GATEWAY, head=False, requests=_GATEWAY_REQUESTS)
+    requests = {"cpu": settings.gateway_cpu, "memory": _GATEWAY_MEMORY}
+    worker = RayNode(Part.GATEWAY, head=False, requests=requests)
     keeper_resources = {"num-cpus": str(_GATEWAY_CPUS), "resources": _ray_resources({_KEEPER_RESOURCE: 1})}
     template = render_pod_template(route, names, settings, worker)
     if small:
-        head = RayNode(Part.GATEWAY, head=True, requests=_GATEWAY_REQUESTS, keeper=True)
+        head = RayNode(Part.GATEWAY, head=True, requests=requests, keeper=True)
         head_start = keeper_resources
         groups = [_group("gateway", 0, max(pods - 1, 0), {"num-cpus": str(_GATEWAY_CPUS)}, template)]
     else:
-        head = RayNode(Part.GATEWAY, head=True, requests=_EMPTY_HEAD_REQUESTS)
+        head = RayNode(Part.GATEWAY, head=True, requests=_empty_head(settings))
         head_start = {"num-cpus": "0"}
-        keeper = RayNode(Part.GATEWAY, head=False, requests=_GATEWAY_REQUESTS, keeper=True)
+        keeper = RayNode(Part.GATEWAY, head=False, requests=requests, keeper=True)
         groups = [
             _group(
                 "gateway", _HA_WORKERS, max(pods, _HA_WORKERS), {"num-cpus": str(_GATEWAY_CPUS)}, template
@@ -106,7 +106,7 @@ def render_slm_service(route: HybridRoute, names: RouteNames, settings: ClusterS
         together = requests | {"memory": _more_memory(slm.resources.memory, _HEAD_MEBIBYTES)}
         head = RayNode(Part.SLM, head=True, requests=together, extra=_slm_pod(route))
     else:
-        head = RayNode(Part.SLM, head=True, requests=_EMPTY_HEAD_REQUESTS)
+        head = RayNode(Part.SLM, head=True, requests=_empty_head(settings))
     beside = 1 if head_serves else 0
     return _ray_service(
         names.part(Part.SLM),
@@ -128,6 +128,10 @@ def render_slm_service(route: HybridRoute, names: RouteNames, settings: ClusterS
         ],
         settings=settings,
     )
+
+
+def _empty_head(settings: ClusterSettings) -> dict[str, str]:
+    return {"cpu": settings.head_cpu, "memory": _EMPTY_HEAD_MEMORY}
 
 
 def _slm_pod(route: HybridRoute) -> dict[str, Any]:

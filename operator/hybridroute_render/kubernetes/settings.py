@@ -14,5 +14,9 @@ class ClusterSettings:
     image_pull_policy: str = "IfNotPresent"
     ray_version: str = "2.60.0"
     """Version of Ray in the image; KubeRay reads it."""
+    gateway_cpu: str = "1"
+    """CPU that each pod of a gateway asks for. It may use more: CPU is not limited."""
+    head_cpu: str = "500m"
+    """The same of a Ray head that serves nothing."""
     pod_monitors: bool = True
     """False makes no PodMonitors. True makes them where the cluster knows the kind."""

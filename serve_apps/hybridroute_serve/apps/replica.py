@@ -14,6 +14,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 from ray import serve
 from ray.serve import Application
+from ray.serve._private import http_util
 
 from hybridroute_serve.wire.asgi import ASGIApp
 
@@ -31,6 +32,7 @@ def bind_application(name: str, args: ArgsT, make: Callable[[ArgsT], Awaitable[A
 
         async def __serve_build_asgi_app__(self) -> ASGIApp:
             _configure_logging()
+            _ignore_steering_headers()
             return await make(self._args)
 
     bound: Application = serve.deployment(name=name)(serve.ingress()(Replica)).bind(args)
@@ -40,6 +42,13 @@ def bind_application(name: str, args: ArgsT, make: Callable[[ArgsT], Awaitable[A
 def replica_name(app: str) -> str:
     """Name this incarnation of the process: application, host, process and start time."""
     return f"{app}-{socket.gethostname()}-{os.getpid()}-{time.time_ns() // 1_000_000:x}"
+
+
+def _ignore_steering_headers() -> None:
+    # Serve obeys two headers of any client before the application is asked: a deadline of its own that answers in
+    # plain text, and one that switches cancellation off. There is no setting; no header has the empty name.
+    http_util.SERVE_HTTP_REQUEST_TIMEOUT_S_HEADER = ""
+    http_util.SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER = ""
 
 
 def _configure_logging() -> None:

@@ -139,7 +139,8 @@ def _bound(body: bytes, api: Api, prices: TokenPrices, terms: BoundTerms) -> Bou
     )
     output_tokens = _output_cap(given, terms) * _answers(given, api)
     dearest_input = max(prices.input_nano_usd_per_million, prices.cached_input_nano_usd_per_million or 0)
-    cost = prompt_tokens * dearest_input + output_tokens * prices.output_nano_usd_per_million
+    dearest_output = max(prices.output_nano_usd_per_million, prices.reasoning_nano_usd_per_million or 0)
+    cost = prompt_tokens * dearest_input + output_tokens * dearest_output
     return Bound(prompt_tokens, output_tokens, -(-cost // _TOKENS_PER_PRICE))
 
 

@@ -24,17 +24,22 @@ _SERVED = frozenset({Outcome.OK, Outcome.CUT, Outcome.CANCELLED})
 def price_usage(usage: TokenUsage, prices: TokenPrices) -> int:
     """Price one attempt's tokens: exact, then rounded up to a nano-USD once for the attempt.
 
-    Cached tokens are part of the prompt and cost their own price where the upstream has one. Reasoning tokens
-    are part of the completion and cost as much as the rest of it.
+    Cached tokens are part of the prompt, reasoning tokens part of the completion; each cost their own price where the
+    upstream has one, and otherwise as much as the rest of it.
     """
     cached_tokens = min(usage.cached_tokens, usage.prompt_tokens)
     cached_price = prices.cached_input_nano_usd_per_million
     if cached_price is None:
         cached_price = prices.input_nano_usd_per_million
+    reasoning_tokens = min(usage.reasoning_tokens, usage.completion_tokens)
+    reasoning_price = prices.reasoning_nano_usd_per_million
+    if reasoning_price is None:
+        reasoning_price = prices.output_nano_usd_per_million
     total = (
         (usage.prompt_tokens - cached_tokens) * prices.input_nano_usd_per_million
         + cached_tokens * cached_price
-        + usage.completion_tokens * prices.output_nano_usd_per_million
+        + (usage.completion_tokens - reasoning_tokens) * prices.output_nano_usd_per_million
+        + reasoning_tokens * reasoning_price
     )
     return -(-total // _TOKENS_PER_PRICE)
 
@@ -54,7 +59,7 @@ def price_all_llm(report: AttemptReport, primary: TokenPrices) -> int:
         return 0
     usage = report.usage
     cached_tokens = usage.cached_tokens if report.path is PathName.LLM else 0
-    counted = TokenUsage(usage.prompt_tokens, usage.completion_tokens, cached_tokens)
+    counted = replace(usage, cached_tokens=cached_tokens)
     return price_usage(counted, primary)
 
 

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from hybridroute_api.vocabulary import Api, ErrorCode
+from hybridroute_serve.engines.llamacpp_grammar import explain_heavy_field
 from hybridroute_serve.wire.errors import ErrorAnswer, InvalidRequest
 from hybridroute_serve.wire.sse import split_events
 
@@ -62,6 +63,8 @@ _CONTEXT_EXCEEDED = "exceed_context_size_error"
 _INVALID = "invalid_request_error"
 _SCHEMA_REFUSALS = ("JSON schema", "parse grammar", "generate parser")
 """Parts of what llama.cpp says of a schema, of an answer or a tool, that it cannot turn into a grammar."""
+_READING_FAILED = "Failed to parse"
+"""Begins what llama.cpp says, with a 500, of messages and tools that it cannot read."""
 _COMPLETION = b'"object":"text_completion"'
 _CHAT_ID, _COMPLETION_ID = b'"id":"chatcmpl-', b'"id":"cmpl-'
 
@@ -83,6 +86,9 @@ class LlamaCppDialect:
     def prepare_body(self, body: bytes, api: Api) -> bytes:
         """Ask for a stream with usage and an event after each batch of the prompt. Raises `InvalidRequest`."""
         asked = _FIELDS_DECODER.decode(body)
+        heavy = explain_heavy_field(asked)
+        if heavy is not None:
+            raise InvalidRequest(*heavy, code=ErrorCode.NOT_SERVED_BY_SLM)
         passed = {name: value for name, value in asked.items() if name in _PASSED[api]}
         passed |= {name: asked[name] for name in _SAMPLERS if _is_bounded(name, asked.get(name))}
         cap = next((asked[name] for name in _CAPS[api] if _is_set(asked.get(name))), None)
@@ -100,7 +106,7 @@ class LlamaCppDialect:
     def explain_refusal(self, status: int, body: bytes) -> ErrorAnswer | None:
         """Give llama.cpp's refusal OpenAI's type and code; its own `code` repeats the status.
 
-        A schema that it cannot read may be fine elsewhere; where it is wrong, the next one says so.
+        A schema or message that it cannot read may be fine elsewhere; where it is wrong, the next one says so.
         """
         try:
             error = msgspec.json.decode(body, type=_Refusal).error
@@ -108,7 +114,8 @@ class LlamaCppDialect:
             return None
         if error.type == _CONTEXT_EXCEEDED:
             return ErrorAnswer(400, _INVALID, ErrorCode.CONTEXT_LENGTH_EXCEEDED, error.message)
-        if status == 400 and any(part in error.message for part in _SCHEMA_REFUSALS):
+        unreadable = status == 500 and error.message.startswith(_READING_FAILED)
+        if unreadable or (status == 400 and any(part in error.message for part in _SCHEMA_REFUSALS)):
             return ErrorAnswer(400, _INVALID, ErrorCode.NOT_SERVED_BY_SLM, error.message)
         if status == 400:
             return ErrorAnswer(400, _INVALID, ErrorCode.INVALID_REQUEST, error.message)

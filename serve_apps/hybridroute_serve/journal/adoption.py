@@ -161,6 +161,9 @@ def lose_request(request: OpenRequest, replica: str, last_seen_at: float) -> Dec
         scope_score=request.scope_score,
         scope_threshold=request.scope_threshold,
         nearest=request.nearest,
+        artifact=request.artifact,
+        cluster=request.cluster,
+        topic=request.topic,
     )
 
 

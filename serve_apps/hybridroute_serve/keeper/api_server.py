@@ -26,6 +26,7 @@ __all__ = [
 _TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 _ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _MERGE_PATCH: Final = "application/merge-patch+json"
+_METADATA_ALONE: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 
 
 class ApiTroubleError(OSError):
@@ -55,7 +56,13 @@ class ApiConnection:
         self._session: aiohttp.ClientSession | None = None
 
     async def call(
-        self, method: str, path: str, body: Any = None, *, kind: str = "application/json"
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        kind: str = "application/json",
+        accept: str = "application/json",
     ) -> tuple[int, Any]:
         """Return status and document. Errors: ApiTroubleError."""
         try:
@@ -65,7 +72,7 @@ class ApiConnection:
                 connector = aiohttp.TCPConnector(ssl=context)
                 self._session = aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT)
             token = await asyncio.to_thread(self._access.token_file.read_text)
-            headers = {"Authorization": f"Bearer {token.strip()}", "Content-Type": kind}
+            headers = {"Authorization": f"Bearer {token.strip()}", "Content-Type": kind, "Accept": accept}
             data = None if body is None else msgspec.json.encode(body)
             async with self._session.request(
                 method, self._access.url + path, data=data, headers=headers
@@ -90,6 +97,12 @@ class ConfigMap:
     async def read(self) -> Any:
         """Return the document, or None when there is none. Errors: ApiTroubleError."""
         return _document(*await self._connection.call("GET", self._path))
+
+    async def read_version(self) -> str | None:
+        """Return the version without the entries, or None when there is no such object. Errors: ApiTroubleError."""
+        answer = await self._connection.call("GET", self._path, accept=_METADATA_ALONE)
+        document = _document(*answer)
+        return None if document is None else str(document["metadata"]["resourceVersion"])
 
     async def patch(self, resource_version: str, entries: Mapping[str, str | None]) -> Any:
         """Change entries, None removes one, if the version is still this; return the document, None when it is gone.

@@ -34,9 +34,11 @@ from hybridroute_serve.keeper.committer import BadBatchError
 from hybridroute_serve.keeper.documents import gauge_state, show_records, show_request, show_state
 from hybridroute_serve.keeper.dollars import BudgetsNotReadyError, EndedReplicaError
 from hybridroute_serve.keeper.metrics import expose_metrics
+from hybridroute_serve.keeper.policy_documents import gauge_promise, show_policy
 from hybridroute_serve.keeper.reads import Reads
 from hybridroute_serve.keeper.service import Keeper, NoPolicyError
 from hybridroute_serve.keeper.store import FencedError
+from hybridroute_serve.routing.embedding import read_embedding_digest
 from hybridroute_serve.wire.errors import ErrorAnswer, unauthorized_internal
 from hybridroute_serve.wire.headers import is_internal_token
 
@@ -54,9 +56,10 @@ def build_keeper_app(
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    read_embedding: Callable[[], str] = read_embedding_digest,
 ) -> Starlette:
     """Build the application. Its lifespan opens the state; `app.state.keeper` is the keeper at work."""
-    keeper = Keeper(args, clock=clock, monotonic=monotonic, sleep=sleep)
+    keeper = Keeper(args, clock=clock, monotonic=monotonic, sleep=sleep, read_embedding=read_embedding)
     endpoints = _Endpoints(keeper)
 
     @asynccontextmanager
@@ -73,6 +76,7 @@ def build_keeper_app(
             *BudgetEndpoints(keeper).routes(),
             Route("/internal/live", endpoints.show_live),
             Route("/internal/standing", endpoints.show_standing),
+            Route("/internal/artifacts/{digest}", endpoints.show_artifact),
             Route("/internal/conversations/{key:path}", endpoints.show_conversation),
             Route("/state", endpoints.show_state),
             Route("/records", endpoints.show_records),
@@ -158,6 +162,13 @@ class _Endpoints:
             return Response(status_code=304, headers={"etag": etag})
         return Response(body, media_type=JSON, headers={"etag": etag})
 
+    async def show_artifact(self, request: Request) -> Response:
+        """The calibrated policy in force, by its digest."""
+        held = self.keeper.artifacts.held
+        if held is None or held.digest != request.path_params["digest"]:
+            return _unknown("calibrated policy")
+        return Response(held.data, media_type="application/octet-stream")
+
     async def show_conversation(self, request: Request) -> Response:
         """The path that a conversation was served by."""
         key = request.path_params["key"]
@@ -202,6 +213,10 @@ class _Endpoints:
             now=keeper.now,
         )
         state |= show_budgets(keeper.dollars.standings())
+        state["policy"] = show_policy(
+            keeper.artifacts.held, keeper.artifacts.plan(keeper.live.policy), keeper.artifacts.problem
+        )
+        state["guarantee"] = msgspec.to_builtins(keeper.judge_promise())
         state["drift"] = keeper.drift.show()
         state["retry_budget"] = show_retry_budget(keeper.shares.lent())
         return answer_json(state)
@@ -212,7 +227,11 @@ class _Endpoints:
         accept = request.headers.get("accept", "")
         budgets = gauge_budgets(keeper.route, keeper.dollars.standings(), keeper.shares.lent())
 
-        drift = keeper.drift.gauges()
+        held = keeper.artifacts.held
+        promise = gauge_promise(
+            keeper.route, held.digest if held else None, keeper.artifacts.problem, keeper.judge_promise()
+        )
+        drift = {**keeper.drift.gauges(), **promise}
 
         def expose(reads: Reads) -> tuple[bytes, str]:
             state = gauge_state(

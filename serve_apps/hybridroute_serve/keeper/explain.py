@@ -14,6 +14,10 @@ _NEAREST_CHARACTERS = 80
 def explain_record(record: DecisionRecord, attempts: Sequence[AttemptReport]) -> str:
     """Return the line; parts are separated by `; `."""
     parts = [_decision(record), *_numbers(record)]
+    if record.guarantee_covered:
+        parts.append("covered by the promise")
+    elif record.outside_promise is not None:
+        parts.append(f"outside the promise: {record.outside_promise}")
     if record.client is not None:
         parts.append(f"client {record.client}")
     if record.failed_over_from is not None:

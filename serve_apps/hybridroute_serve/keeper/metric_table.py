@@ -24,12 +24,16 @@ __all__ = [
     "DUPLICATES",
     "EPOCH",
     "FIRST_BYTE_SECONDS",
+    "GUARANTEE",
+    "GUARANTEE_COVERED",
     "HEDGES",
     "JOURNAL_ERRORS",
     "LIVE_POLICY",
     "LIVE_POLICY_VALID",
     "METRICS",
     "NONE",
+    "POLICY",
+    "POLICY_VALID",
     "REPLICAS",
     "REQUESTS",
     "REQUEST_SECONDS",
@@ -37,6 +41,7 @@ __all__ = [
     "RETRY_FLOOR_LENT",
     "RETRY_REFUSED",
     "RETRY_TOKENS_LENT",
+    "SERVED_OUTSIDE_PROMISE",
     "SLM_IDLE",
     "TOKENS",
     "Metric",
@@ -240,6 +245,37 @@ RETRY_FLOOR_LENT = Metric(
     ("route",),
     "Retry tokens a second that replicas are given by time alone; never above the route's minimum.",
 )
+GUARANTEE = Metric(
+    "hybridroute_guarantee_info",
+    MetricKind.GAUGE,
+    ("route", "status", "reason"),
+    "1 for the verdict on the promise in force: the condition GuaranteeValid.",
+)
+GUARANTEE_COVERED = Metric(
+    "hybridroute_guarantee_covered_total",
+    MetricKind.COUNTER,
+    ("route",),
+    "Requests that the SLM served, kept by the confidence gate under a promise that held.",
+)
+SERVED_OUTSIDE_PROMISE = Metric(
+    "hybridroute_served_outside_promise_total",
+    MetricKind.COUNTER,
+    ("route", "cause"),
+    "Requests that the SLM of a route with a calibrated policy served without its promise: forced, kept_local, "
+    "failure, budget, not_promised, system_prompt, multi_turn, tools, shape.",
+)
+POLICY = Metric(
+    "hybridroute_policy_info",
+    MetricKind.GAUGE,
+    ("route", "digest"),
+    "1 for the calibrated policy in force.",
+)
+POLICY_VALID = Metric(
+    "hybridroute_policy_valid",
+    MetricKind.GAUGE,
+    ("route",),
+    "1 when the calibrated policy that the route names is in force, 0 when it is bad and the last good one is.",
+)
 DRIFT_LEVEL = Metric(
     "hybridroute_drift_level",
     MetricKind.GAUGE,
@@ -287,6 +323,11 @@ METRICS = (
     HEDGES,
     RETRY_TOKENS_LENT,
     RETRY_FLOOR_LENT,
+    GUARANTEE,
+    GUARANTEE_COVERED,
+    SERVED_OUTSIDE_PROMISE,
+    POLICY,
+    POLICY_VALID,
     DRIFT_LEVEL,
     DRIFT_ALARM,
     DRIFT_ALARMS,

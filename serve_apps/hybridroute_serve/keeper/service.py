@@ -18,7 +18,9 @@ from typing import TypeVar
 
 from hybridroute_api.records import Batch
 from hybridroute_api.serving import KeeperArgs, LivePolicy
+from hybridroute_api.standing import Guarantee
 from hybridroute_serve.budgets import store as ledger_store
+from hybridroute_serve.keeper import artifact_desk
 from hybridroute_serve.keeper.api_server import ApiConnection, ConfigMap, find_api_access
 from hybridroute_serve.keeper.budget_messages import ShareAnswer, ShareCall
 from hybridroute_serve.keeper.committer import Committer
@@ -32,6 +34,8 @@ from hybridroute_serve.keeper.retention import enforce_retention
 from hybridroute_serve.keeper.retry_shares import RetryShares
 from hybridroute_serve.keeper.store import FencedError, Store
 from hybridroute_serve.keeper.tally import Totals
+from hybridroute_serve.routing.embedding import read_embedding_digest
+from hybridroute_serve.routing.guarantee import decide_guarantee
 
 __all__ = ["Keeper", "NoPolicyError"]
 
@@ -62,7 +66,9 @@ class Keeper:
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
+        read_embedding: Callable[[], str] = read_embedding_digest,
     ) -> None:
+        """`read_embedding` returns the digest of the embedding that routers use."""
         self.route = args.route
         self.superseded: str | None = None
         """Set for good once a newer keeper has taken over."""
@@ -76,6 +82,7 @@ class Keeper:
         self._tasks: list[asyncio.Task[None]] = []
         self._api: ApiConnection | None = None
         self._follower: ConfigMapFollower | None = None
+        self._read_embedding = read_embedding
         if args.live_config_map is not None or args.ledger_config_map is not None:
             self._api = ApiConnection(find_api_access(os.environ))
         if self._api is not None and args.live_config_map is not None:
@@ -92,6 +99,9 @@ class Keeper:
             Path(self._args.live_file), self.route, last_good, self._take_policy, sleep=self._sleep
         )
         self.drift = self._store.drift
+        self.artifacts = artifact_desk.ArtifactDesk(
+            self._path.parent, self._api, self._read_embedding, self._follow_artifact
+        )
         self._committer = Committer(self._apply, self._writer)
         self.shares = RetryShares(epoch=self.epoch, monotonic=self._monotonic)
         self.dollars = Dollars(
@@ -110,10 +120,12 @@ class Keeper:
             await self._follower.refresh()
         await self.live.refresh()
         await self._follow_policy()
+        await self.artifacts.refresh(self.live.policy)
         self._tasks = [
             asyncio.create_task(self._keep_running(self._watch_budgets), name="keeper-budgets"),
             asyncio.create_task(self._keep_running(self.live.watch), name="keeper-live"),
             asyncio.create_task(self._keep_running(self._upkeep), name="keeper-upkeep"),
+            asyncio.create_task(self._keep_running(self._watch_artifact), name="keeper-artifact"),
         ]
         if self._follower is not None:
             self._tasks.append(
@@ -237,8 +249,30 @@ class Keeper:
             await self.check_budgets()
             await self._sleep(BUDGETS_SECONDS)
 
+    def judge_promise(self) -> Guarantee:
+        """Return whether the promise holds."""
+        policy = self.live.policy
+        return decide_guarantee(
+            self.artifacts.plan(policy),
+            self.drift.standing(),
+            asked=policy is not None and policy.routing.artifact is not None,
+            problem=self.artifacts.problem,
+        )
+
+    async def _watch_artifact(self) -> None:
+        while True:
+            await self._sleep(artifact_desk.POLL_SECONDS)
+            await self.artifacts.refresh(self.live.policy)
+
+    async def _follow_artifact(self) -> None:
+        held = self.artifacts.held
+        digest, baseline = (held.digest, held.header.drift) if held is not None else ("", None)
+        # In the writing thread, which observes: no record is judged by half of a change.
+        await self._write(partial(self.drift.follow, digest, baseline))
+
     async def _take_policy(self, policy: LivePolicy) -> None:
         await self._follow_policy()
+        await self.artifacts.refresh(policy)
         await self._save_policy(policy)
 
     async def _follow_policy(self) -> None:

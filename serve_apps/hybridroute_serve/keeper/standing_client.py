@@ -1,4 +1,4 @@
-"""The fleet's drift standing as one router sees it: polled, so that an alarm's action bites within a second.
+"""The fleet's standing as one router sees it: polled, so that an alarm's action bites within a second.
 
 While the keeper is away the last standing holds: an alarm that was raised stays in force, and a router that has never
 heard of any decides as if there were none and promises nothing.

@@ -13,9 +13,11 @@ from hybridroute_serve.keeper.metric_table import (
     ATTEMPTS,
     COST,
     FIRST_BYTE_SECONDS,
+    GUARANTEE_COVERED,
     NONE,
     REQUEST_SECONDS,
     REQUESTS,
+    SERVED_OUTSIDE_PROMISE,
     TOKENS,
     Metric,
 )
@@ -46,6 +48,10 @@ def tally_record(record: DecisionRecord) -> Totals:
     _observe(totals, REQUEST_SECONDS, (record.route, path, gate), record.total_seconds)
     if record.first_byte_seconds is not None:
         _observe(totals, FIRST_BYTE_SECONDS, (record.route, path, gate), record.first_byte_seconds)
+    if record.guarantee_covered:
+        totals[GUARANTEE_COVERED.name, (record.route,)] += 1
+    if record.outside_promise is not None:
+        totals[SERVED_OUTSIDE_PROMISE.name, (record.route, record.outside_promise)] += 1
     return totals
 
 

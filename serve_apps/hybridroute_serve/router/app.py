@@ -21,7 +21,9 @@ from hybridroute_api.serving import RouterArgs
 from hybridroute_api.vocabulary import ErrorCode, Mode, PathName
 from hybridroute_serve.auth.limits import RateLimits
 from hybridroute_serve.journal import Reporter, ReporterSettings, Vitals
+from hybridroute_serve.keeper.artifact_client import ArtifactSource
 from hybridroute_serve.keeper.client import LivePolicySource
+from hybridroute_serve.keeper.standing_client import StandingSource
 from hybridroute_serve.router.admission import Admission, AdmissionError
 from hybridroute_serve.router.backends import BackendMonitor
 from hybridroute_serve.router.conversations import Conversations
@@ -33,7 +35,15 @@ from hybridroute_serve.router.slm_guard import SlmGuard
 from hybridroute_serve.routing.embedding import Embedder
 from hybridroute_serve.routing.facts import PathHealth
 from hybridroute_serve.routing.models import served_models
-from hybridroute_serve.wire.asgi import Receive, Scope, Send, send_answer, send_error, serve_lifespan
+from hybridroute_serve.wire.asgi import (
+    Receive,
+    Scope,
+    Send,
+    refuse_connection,
+    send_answer,
+    send_error,
+    serve_lifespan,
+)
 from hybridroute_serve.wire.errors import method_not_allowed, rejection, starting, unsupported_endpoint
 
 __all__ = ["RouterApp"]
@@ -82,7 +92,8 @@ class RouterApp:
         if scope["type"] == "lifespan":
             await serve_lifespan(receive, send, start=self.start, stop=self.stop)
             return
-        if scope["type"] != "http":
+        if scope["type"] == "websocket":
+            await refuse_connection(send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
         api = _HOT.get(path)
@@ -158,6 +169,15 @@ class RouterApp:
         self._source = LivePolicySource(
             self._session, args.keeper_url, token, Path(args.journal_dir), self._policies.apply_policy
         )
+        self._standing = StandingSource(self._session, args.keeper_url, token)
+        self._artifact = ArtifactSource(
+            self._session,
+            args.keeper_url,
+            token,
+            directory=Path(args.journal_dir),
+            standing=self._standing,
+            apply=self._policies.apply_artifact,
+        )
         settings = ReporterSettings(
             journal_dir=Path(args.journal_dir),
             keeper_url=args.keeper_url,
@@ -171,6 +191,7 @@ class RouterApp:
             replica=self._replica,
             policies=self._policies,
             health=self._health,
+            standing=lambda: self._standing.standing,
             paths=PathClient(self._session, {PathName.SLM: args.slm_url, PathName.LLM: args.llm_url}, token),
             journal=self._reporter.journal,
             conversations=Conversations(self._source),
@@ -182,7 +203,9 @@ class RouterApp:
             monotonic_clock=self._monotonic_clock,
         )
         await self._reporter.start()
+        await self._artifact.start()
         await self._source.start()
+        await self._standing.start()
         await asyncio.gather(self._slm.start(), self._llm.start(), self._routers.start())
         self._clients_task = asyncio.create_task(self._watch_clients())
 
@@ -194,6 +217,8 @@ class RouterApp:
         await self._slm.stop()
         await self._llm.stop()
         await self._routers.stop()
+        await self._standing.stop()
+        await self._artifact.stop()
         await self._source.stop()
         await self._reporter.stop()
         await self._session.close()
@@ -228,6 +253,8 @@ class RouterApp:
             "slm_ready_replicas": str(self._slm.ready_replicas),
             "llm_ready_replicas": str(self._llm.ready_replicas),
         }
+        if self._policies.artifact:
+            facts["artifact"] = self._policies.artifact
         if self._policies.clients_problem is not None:
             facts["clients_problem"] = self._policies.clients_problem
         return Vitals(policy_version=active.document.version if active else "", facts=facts)

@@ -15,6 +15,7 @@ import aiohttp
 
 from hybridroute_api.records import DecisionRecord, OpenRequest
 from hybridroute_api.serving import LivePolicy
+from hybridroute_api.standing import DriftStanding
 from hybridroute_api.vocabulary import Api, ErrorCode, Gate, Header, InternalHeader, Outcome, PathName
 from hybridroute_serve.costs.pricing import format_usd, price_busy_seconds
 from hybridroute_serve.router.admission import Admission, AdmissionError
@@ -27,8 +28,9 @@ from hybridroute_serve.router.recall import Recall
 from hybridroute_serve.router.request_facts import request_facts
 from hybridroute_serve.router.slm_guard import SlmGuard
 from hybridroute_serve.router.unaffordable import say_unaffordable
-from hybridroute_serve.routing.decision import RouteDecision, decide_route, plan_failover, plan_unaffordable
+from hybridroute_serve.routing.decision import decide_route, plan_failover, plan_unaffordable
 from hybridroute_serve.routing.facts import PathHealth
+from hybridroute_serve.routing.route_decision import RouteDecision
 from hybridroute_serve.wire.asgi import (
     BodyTooLargeError,
     ClientDisconnectedError,
@@ -59,7 +61,7 @@ from hybridroute_serve.wire.errors import (
     stream_cut_event,
     unsupported_encoding,
 )
-from hybridroute_serve.wire.headers import headers_for_client, headers_for_path
+from hybridroute_serve.wire.headers import headers_for_client, headers_for_provider
 from hybridroute_serve.wire.requests import ParsedRequest, parse_request
 
 __all__ = ["Exchange", "RequestJournal", "RouterParts"]
@@ -69,6 +71,8 @@ _log = logging.getLogger(__name__)
 OPERATIONS = {Api.CHAT_COMPLETIONS: "/v1/chat/completions", Api.COMPLETIONS: "/v1/completions"}
 
 _STATUS_CLIENT_GONE = 499
+_MOST_HEADER_BYTES = 8192
+"""Of those that go on to a path: its ingress refuses more than 16 KB with what is added to them."""
 _TAIL_BYTES = 64
 _DONE = b"[DONE]"
 _RATE_LIMIT_PREFIX = b"x-ratelimit-"
@@ -97,6 +101,8 @@ class RouterParts:
     replica: str
     policies: PolicyHolder
     health: Callable[[], PathHealth]
+    standing: Callable[[], DriftStanding | None]
+    """What the keeper says of drift; None before it has said anything."""
     paths: PathClient
     journal: RequestJournal
     conversations: Conversations
@@ -170,6 +176,7 @@ class Exchange:
             await self._refuse(starting(), Outcome.UPSTREAM_ERROR)
             return
         self._so_far.policy = active.document
+        self._so_far.terms = active.calibrated.terms if active.calibrated is not None else None
         try:
             accepted = await self._let_in(active)
         except AdmissionError as error:
@@ -194,7 +201,11 @@ class Exchange:
         body = await read_body(self._scope, self._receive, active.document.max_body_bytes)
         self._so_far.parsed = parsed = parse_request(body, self._api)
         admission.count_tokens(client, parsed, active.document)
-        return _Accepted(body, headers_for_path(request_headers(self._scope)), parsed, active)
+        headers = headers_for_provider(request_headers(self._scope))
+        if sum(len(name) + len(value) for name, value in headers) > _MOST_HEADER_BYTES:
+            names = ", ".join(sorted({name.decode() for name, _ in headers}))
+            raise InvalidRequest(None, f"The headers {names} are longer than {_MOST_HEADER_BYTES} bytes together.")
+        return _Accepted(body, headers, parsed, active)
 
     async def _decide_and_hand_on(self, accepted: _Accepted) -> None:
         parsed, active = accepted.parsed, accepted.active
@@ -204,8 +215,11 @@ class Exchange:
             await self._find_conversation(parsed),
             local_only=client is not None and client.local_only,
         )
+        self._so_far.facts = facts
+        self._so_far.standing = standing = self._parts.standing()
         before = self._parts.monotonic_clock()
-        decision = decide_route(facts, active.document, active.scorer, self._parts.health())
+        scorer = active.calibrated or active.scorer
+        decision = decide_route(facts, active.document, scorer, self._parts.health(), standing)
         self._so_far.decision_seconds = self._parts.monotonic_clock() - before
         self._so_far.decision = decision
         if decision.path is None:

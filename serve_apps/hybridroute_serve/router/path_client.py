@@ -96,7 +96,7 @@ class PathClient:
                 )
             except TimeoutError:
                 outcome = PathFailure(
-                    Outcome.TIMEOUT, 504, f"{path} gave no answer in {first_byte_seconds:g} s"
+                    Outcome.TIMEOUT, 504, f"{path} gave no answer in {first_byte_seconds:.3g} s"
                 )
             except (aiohttp.ClientError, InvalidAnswerError):
                 outcome = PathFailure(Outcome.UPSTREAM_ERROR, 503, f"{path} broke off")

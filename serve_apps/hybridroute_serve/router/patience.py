@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hybridroute_api.serving import LivePolicy
 from hybridroute_api.vocabulary import PathName
 from hybridroute_serve.router.backends import RESTART_SECONDS
-from hybridroute_serve.routing.decision import RouteDecision
+from hybridroute_serve.routing.route_decision import RouteDecision
 from hybridroute_serve.wire.asgi import Scope, find_header
 from hybridroute_serve.wire.errors import InvalidRequest
 

@@ -1,7 +1,7 @@
 """The router's view of the live policy: the document, and the scorer and keyring that belong to it, swapped together.
 
-Embedding a few hundred examples takes tens of milliseconds, so a scorer is made in a thread, and only when the
-examples changed.
+Embedding a few hundred examples takes tens of milliseconds, and reading an artifact up to 200, so a scorer is made in
+a thread, and only when examples or artifact changed. What a changed `maxRisk` makes of an artifact is a look-up.
 """
 
 import asyncio
@@ -10,6 +10,10 @@ from dataclasses import dataclass, replace
 
 from hybridroute_api.serving import LivePolicy
 from hybridroute_serve.auth.keyring import Keyring, KeyringFile
+from hybridroute_serve.routing.artifact.scorer import ArtifactScorer
+from hybridroute_serve.routing.artifact.terms import plan_terms
+from hybridroute_serve.routing.artifact.validity import route_models
+from hybridroute_serve.routing.by_artifact import CalibratedPolicy
 from hybridroute_serve.routing.embedding import Embedder
 from hybridroute_serve.routing.examples import ExamplesScorer, Scorer
 
@@ -25,6 +29,8 @@ class ActivePolicy:
     document: LivePolicy
     scorer: Scorer | None
     """None when the route has no examples."""
+    calibrated: CalibratedPolicy | None = None
+    """None when the route asks for no calibrated policy, and until its artifact has come."""
     keyring: Keyring | None = None
     """None on an open route, and on one whose clients could never be read, which lets nobody in."""
 
@@ -37,6 +43,7 @@ class PolicyHolder:
         self._embedder = embedder
         self._blind = blind
         self._active: ActivePolicy | None = None
+        self._artifact: ArtifactScorer | None = None
         self._clients: KeyringFile | None = None
 
     @property
@@ -65,8 +72,31 @@ class PolicyHolder:
         if clients is not None:
             await clients.refresh()
         self._clients = clients
-        self._active = ActivePolicy(document, scorer, clients.keyring if clients is not None else None)
+        keyring = clients.keyring if clients is not None else None
+        # No await between the look at the artifact and here: both changes come in tasks of their own.
+        self._active = ActivePolicy(document, scorer, self._calibrate(document), keyring)
         _log.info("applied the live policy route=%s version=%s", document.route, document.version)
+
+    @property
+    def artifact(self) -> str:
+        """Digest of the artifact that is loaded; empty while none is."""
+        return self._artifact.digest if self._artifact is not None else ""
+
+    async def apply_artifact(self, data: bytes) -> None:
+        """Put an artifact in force. Raises a kind of `ArtifactError` and then leaves the last one."""
+        self._artifact = await asyncio.to_thread(ArtifactScorer.from_bytes, data, self._embedder)
+        active = self._active
+        if active is not None:
+            self._active = replace(active, calibrated=self._calibrate(active.document))
+        _log.info("applied the calibrated policy artifact=%s", self._artifact.digest[:12])
+
+    def _calibrate(self, document: LivePolicy) -> CalibratedPolicy | None:
+        asked, scorer = document.routing.artifact, self._artifact
+        if asked is None or scorer is None:
+            return None
+        return CalibratedPolicy(
+            scorer, plan_terms(scorer.header, scorer.digest, asked, route_models(document))
+        )
 
     async def refresh_clients(self) -> None:
         """Put the clients file in force if it has changed."""

@@ -4,12 +4,19 @@ from dataclasses import dataclass, replace
 
 from hybridroute_api.records import DecisionRecord, OpenRequest
 from hybridroute_api.serving import LivePolicy
+from hybridroute_api.standing import DriftStanding
 from hybridroute_api.vocabulary import Api, Outcome, PathName
 from hybridroute_serve.auth.clients import Client
-from hybridroute_serve.routing.decision import RouteDecision
+from hybridroute_serve.routing.artifact.terms import ArtifactTerms
+from hybridroute_serve.routing.facts import RequestFacts
+from hybridroute_serve.routing.guarantee import why_outside
+from hybridroute_serve.routing.route_decision import RouteDecision
 from hybridroute_serve.wire.requests import ParsedRequest
 
 __all__ = ["Progress"]
+
+_SERVED = frozenset({Outcome.OK, Outcome.CUT, Outcome.CANCELLED})
+"""Outcomes of a request whose client got an answer, or the beginning of one."""
 
 
 @dataclass(slots=True)
@@ -25,6 +32,11 @@ class Progress:
     policy: LivePolicy | None = None
     client: Client | None = None
     parsed: ParsedRequest | None = None
+    facts: RequestFacts | None = None
+    terms: ArtifactTerms | None = None
+    """Of the calibrated policy in force; None while none is."""
+    standing: DriftStanding | None = None
+    """What was known of drift when it was decided."""
     decision: RouteDecision | None = None
     decision_seconds: float = 0.0
     first_byte_seconds: float | None = None
@@ -54,6 +66,9 @@ class Progress:
             scope_score=decision.scope_score,
             scope_threshold=decision.scope_threshold,
             nearest=decision.nearest,
+            artifact=self.terms.artifact if self.terms else None,
+            cluster=decision.cluster,
+            topic=decision.topic,
         )
 
     def to_record(self, total_seconds: float) -> DecisionRecord:
@@ -81,11 +96,22 @@ class Progress:
             error_code=self.error_code,
             prompt_text=parsed.routing_text if parsed and policy and policy.records.prompt_text else None,
             conversation_key=parsed.next_conversation_key if parsed else None,
+            artifact=self.terms.artifact if self.terms else None,
         )
         if decision is None:
             return record
+        asked = policy is not None and policy.routing.artifact is not None
+        served = self.answered_by is PathName.SLM and self.outcome in _SERVED
+        judged = asked and served and self.facts is not None
+        outside = (
+            why_outside(decision, self.facts, self.terms, self.standing) if judged and self.facts else None
+        )
         return replace(
             record,
+            cluster=decision.cluster,
+            topic=decision.topic,
+            guarantee_covered=judged and outside is None,
+            outside_promise=outside,
             confidence=decision.confidence,
             threshold=decision.threshold,
             scope_score=decision.scope_score,

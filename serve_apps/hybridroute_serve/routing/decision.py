@@ -12,10 +12,11 @@ overflow may move the request to the other path. What may not be moved:
 | capability | - | 503: the SLM cannot serve it | 429 |
 | scope, escalated | - | 503: nothing says that the SLM is fit | `onExhaustedOutOfScope` |
 | scope, kept local | LLM | - | 429 if it had moved to the LLM |
-| no examples to score with | - | 503: nothing says that the SLM is fit | `onExhaustedOutOfScope` |
+| no examples or policy to score with | - | 503: nothing says that the SLM is fit | `onExhaustedOutOfScope` |
 | confidence, SLM | LLM | - | 429 if it had moved to the LLM |
 | confidence, LLM, a local example within the scope threshold | - | SLM | `onExhausted` |
 | confidence, LLM, no such example | - | 503: nothing says that the SLM is fit | `onExhaustedOutOfScope` |
+| confidence or drift, LLM, by a calibrated policy that knows it | - | SLM | `onExhausted` |
 
 `Degrade` sends it to the SLM, if that is up and able; `Reject`, and `Degrade` with nowhere to go, pass the llm-proxy's
 429 on with the time at which there is money again. A key that is local-only comes before everything else: what
@@ -26,78 +27,35 @@ A move is never silent: its gate is `health`, `overflow` or `budget`, and the re
 conversation on the SLM that has outgrown it (context, images) is decided by the capability gate.
 """
 
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 
 from hybridroute_api.serving import BudgetPolicy, LivePolicy, RoutingPolicy
-from hybridroute_api.vocabulary import (
-    ErrorCode,
-    ExhaustedAction,
-    Gate,
-    Mode,
-    Outcome,
-    OutOfScopeAction,
-    PathName,
-)
+from hybridroute_api.standing import DriftStanding
+from hybridroute_api.vocabulary import ErrorCode, ExhaustedAction, Gate, Mode, Outcome, PathName
+from hybridroute_serve.routing.by_artifact import CalibratedPolicy, decide_by_artifact
 from hybridroute_serve.routing.capability import incapability
 from hybridroute_serve.routing.examples import Scorer, Scores
 from hybridroute_serve.routing.facts import PathHealth, RequestFacts
 from hybridroute_serve.routing.models import UnknownModelError, resolve_model
+from hybridroute_serve.routing.route_decision import Fitness, Rejection, RouteDecision, leave_scope
 
-__all__ = ["Fitness", "Rejection", "RouteDecision", "decide_route", "plan_failover", "plan_unaffordable"]
+__all__ = ["decide_route", "plan_failover", "plan_unaffordable"]
 
 _INABILITIES = frozenset({ErrorCode.CONTEXT_LENGTH_EXCEEDED, ErrorCode.NOT_SERVED_BY_SLM})
 """Error codes with which the SLM says that its engine cannot serve a request."""
 
 
-class Fitness(StrEnum):
-    """What is known of the SLM for a request that is meant for the LLM."""
-
-    FIT = "fit"
-    """A local example is near."""
-    UNKNOWN = "unknown"
-    """It can serve the request; nothing says how well."""
-    BARRED = "barred"
-    """It cannot or may not: incapable, forced to the LLM, or the SLM has been tried or was down."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """The router answers by itself."""
-
-    status: int
-    code: ErrorCode
-    message: str
-    """For the client."""
-
-
-@dataclass(frozen=True, slots=True)
-class RouteDecision:
-    """One decision. Scores are None where no gate asked for them."""
-
-    path: PathName | None
-    """None exactly when there is a rejection."""
-    gate: Gate
-    reason: str
-    """A few words in the gate's own terms, with its numbers."""
-    confidence: float | None = None
-    threshold: float | None = None
-    scope_score: float | None = None
-    scope_threshold: float | None = None
-    nearest: str | None = None
-    fallbacks: tuple[PathName, ...] = ()
-    """Where the request may go if the path fails before any content, see `plan_failover`."""
-    slm_fitness: Fitness = Fitness.BARRED
-    """What `plan_unaffordable` goes by; of no meaning while the path is the SLM."""
-    rejection: Rejection | None = None
-
-
 def decide_route(
-    request: RequestFacts, policy: LivePolicy, scorer: Scorer | None, health: PathHealth
+    request: RequestFacts,
+    policy: LivePolicy,
+    scorer: Scorer | CalibratedPolicy | None,
+    health: PathHealth,
+    standing: DriftStanding | None = None,
 ) -> RouteDecision:
-    """Decide one request. `scorer` is None when the policy has no examples.
+    """Decide one request. `scorer` is None when there are no examples and no calibrated policy is in force.
 
-    Scores are computed only when forced and capability gates have no opinion.
+    Scores are computed only when forced and capability gates have no opinion. `standing`: what the keeper says of
+    drift.
     """
     try:
         choice = resolve_model(request.requested_model, policy.route, policy.mode)
@@ -112,7 +70,7 @@ def decide_route(
         return _settle(RouteDecision(PathName.LLM, Gate.FORCED, "mode LLMOnly"), health)
     if choice.path is not None:
         return _settle(RouteDecision(choice.path, Gate.FORCED, f"model {choice.path}"), health)
-    return _settle(_ask_gates(request, policy, scorer), health)
+    return _settle(_ask_gates(request, policy, scorer, standing), health)
 
 
 def plan_failover(
@@ -183,7 +141,12 @@ def _keep_local(mode: Mode, asked_for: PathName | None) -> RouteDecision:
     return RouteDecision(PathName.SLM, Gate.FORCED, reason)
 
 
-def _ask_gates(request: RequestFacts, policy: LivePolicy, scorer: Scorer | None) -> RouteDecision:
+def _ask_gates(
+    request: RequestFacts,
+    policy: LivePolicy,
+    scorer: Scorer | CalibratedPolicy | None,
+    standing: DriftStanding | None,
+) -> RouteDecision:
     """Return what the gates say of a request that nothing forces, with the fallbacks it is fit for."""
     unable = incapability(request, policy.slm)
     if request.conversation_path is PathName.LLM:
@@ -195,51 +158,34 @@ def _ask_gates(request: RequestFacts, policy: LivePolicy, scorer: Scorer | None)
         return RouteDecision(PathName.LLM, Gate.CAPABILITY, unable)
     if scorer is None:
         return RouteDecision(PathName.LLM, Gate.CONFIDENCE, "no policy", slm_fitness=Fitness.UNKNOWN)
-    return _by_scores(scorer.score_text(request.text), policy.routing)
+    if isinstance(scorer, CalibratedPolicy):
+        return decide_by_artifact(request.text, scorer, policy.routing.out_of_scope, standing)
+    return _by_examples(scorer.score_text(request.text), policy.routing)
 
 
-def _by_scores(scores: Scores, routing: RoutingPolicy) -> RouteDecision:
-    def scored(
-        path: PathName | None,
-        gate: Gate,
-        reason: str,
-        *,
-        fallbacks: tuple[PathName, ...] = (),
-        fitness: Fitness = Fitness.BARRED,
-    ) -> RouteDecision:
-        return RouteDecision(
-            path,
-            gate,
-            reason,
-            confidence=scores.confidence,
-            threshold=routing.threshold,
-            scope_score=scores.scope,
-            scope_threshold=routing.scope_threshold,
-            nearest=scores.nearest,
-            fallbacks=fallbacks,
-            slm_fitness=fitness,
-        )
-
+def _by_examples(scores: Scores, routing: RoutingPolicy) -> RouteDecision:
+    numbers = RouteDecision(
+        None,
+        Gate.CONFIDENCE,
+        "",
+        confidence=scores.confidence,
+        threshold=routing.threshold,
+        scope_score=scores.scope,
+        scope_threshold=routing.scope_threshold,
+        nearest=scores.nearest,
+    )
     if scores.scope < routing.scope_threshold:
-        reason = f"scope {scores.scope:.3f} < {routing.scope_threshold:.3f}"
-        if routing.out_of_scope is OutOfScopeAction.KEEP_LOCAL:
-            return scored(PathName.SLM, Gate.SCOPE, f"{reason}, kept local", fallbacks=(PathName.LLM,))
-        if routing.out_of_scope is OutOfScopeAction.ESCALATE:
-            return scored(PathName.LLM, Gate.SCOPE, reason, fitness=Fitness.UNKNOWN)
-        message = "the request is outside the scope of this service"
-        refusal = Rejection(422, ErrorCode.OUT_OF_SCOPE, message)
-        return replace(scored(None, Gate.SCOPE, reason), rejection=refusal)
-
+        return leave_scope(numbers, routing.out_of_scope)
     similar = f"local {scores.local_similarity:.3f}, remote {scores.remote_similarity:.3f}"
     if scores.confidence >= routing.threshold:
         reason = f"confidence {scores.confidence:.3f} >= {routing.threshold:.3f} ({similar})"
-        return scored(PathName.SLM, Gate.CONFIDENCE, reason, fallbacks=(PathName.LLM,))
+        return replace(numbers, path=PathName.SLM, reason=reason, fallbacks=(PathName.LLM,))
     reason = f"confidence {scores.confidence:.3f} < {routing.threshold:.3f} ({similar})"
+    escalated = replace(numbers, path=PathName.LLM, reason=reason)
     # Being near to a remote example is to be known, not to be fit for the SLM.
-    fit = scores.local_scope >= routing.scope_threshold
-    if fit:
-        return scored(PathName.LLM, Gate.CONFIDENCE, reason, fallbacks=(PathName.SLM,), fitness=Fitness.FIT)
-    return scored(PathName.LLM, Gate.CONFIDENCE, reason, fitness=Fitness.UNKNOWN)
+    if scores.local_scope >= routing.scope_threshold:
+        return replace(escalated, fallbacks=(PathName.SLM,), slm_fitness=Fitness.FIT)
+    return replace(escalated, slm_fitness=Fitness.UNKNOWN)
 
 
 def _settle(decision: RouteDecision, health: PathHealth) -> RouteDecision:

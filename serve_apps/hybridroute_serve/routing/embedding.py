@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 
 from hybridroute_serve.routing.text import SIDE_TOKENS
 
-__all__ = ["Embedder", "EmbeddingUnavailableError", "StaticEmbedder", "Vector", "load_static_embedder"]
+__all__ = [
+    "Embedder",
+    "EmbeddingUnavailableError",
+    "StaticEmbedder",
+    "Vector",
+    "load_static_embedder",
+    "read_embedding_digest",
+]
 
 Vector = NDArray[np.float32]
 """256 float32 of length 1, or of length 0 when there was nothing to read."""
@@ -82,19 +89,35 @@ def load_static_embedder() -> StaticEmbedder:
     from safetensors.numpy import load  # noqa: PLC0415
     from tokenizers import Tokenizer  # noqa: PLC0415
 
+    weights, tokenizer = _read_files()
+    vectors = load(weights)["embedding.weight"].astype(np.float32)
+    model = StaticModel(vectors, Tokenizer.from_buffer(tokenizer), max_length=None)
+    digest = _digest_files(weights, tokenizer)
+    return StaticEmbedder(model.tokenizer, model.embedding, digest, model.unk_token_id)
+
+
+def read_embedding_digest() -> str:
+    """Return the digest that `load_static_embedder` would give, without loading anything.
+
+    Raises `EmbeddingUnavailableError` when the package or its files are missing.
+    """
+    return _digest_files(*_read_files())
+
+
+def _read_files() -> tuple[bytes, bytes]:
     folder = _package_folder("wordllama")
     try:
-        weights = (folder / _WEIGHTS).read_bytes()
-        tokenizer = (folder / _TOKENIZER).read_bytes()
+        return (folder / _WEIGHTS).read_bytes(), (folder / _TOKENIZER).read_bytes()
     except OSError as error:
         raise EmbeddingUnavailableError(
             f"cannot read {error.filename}: reinstall wordllama, whose wheel holds the router's embedding"
         ) from error
-    vectors = load(weights)["embedding.weight"].astype(np.float32)
-    model = StaticModel(vectors, Tokenizer.from_buffer(tokenizer), max_length=None)
+
+
+def _digest_files(weights: bytes, tokenizer: bytes) -> str:
     digest = hashlib.sha256(weights)
     digest.update(tokenizer)
-    return StaticEmbedder(model.tokenizer, model.embedding, digest.hexdigest()[:16], model.unk_token_id)
+    return digest.hexdigest()[:16]
 
 
 def _package_folder(name: str) -> Path:

@@ -33,6 +33,12 @@ class RequestFacts:
 
     local_only: bool = False
     """The client's key is local-only: the request never leaves the SLM."""
+    multi_turn: bool = False
+    """It is a later turn of a conversation."""
+    plain: bool = True
+    """A chat that asks for one answer of text."""
+    system_prompt: str | None = None
+    """Digest of the system prompt, see `artifact.validity`; None without one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,7 @@ class _Slm:
         if refused is None:
             await send_answer(send, failure.answer.status, failure.answer.body(), failure.headers())
         else:
-            await refuse(send, refused, failure.outcome)
+            await refuse(send, refused, Outcome.CLIENT_ERROR)
 
 
 class _Share:

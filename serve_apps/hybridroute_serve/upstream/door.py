@@ -16,6 +16,7 @@ from hybridroute_serve.wire.asgi import (
     Send,
     find_header,
     read_body,
+    refuse_connection,
     request_headers,
     send_answer,
     send_error,
@@ -66,7 +67,9 @@ class PathDoor:
         """Serve one ASGI connection."""
         if scope["type"] == "lifespan":
             await serve_lifespan(receive, send, start=self._start, stop=self._stop)
-        elif scope["type"] == "http":
+        elif scope["type"] == "websocket":
+            await refuse_connection(send)
+        else:
             await self._route(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:

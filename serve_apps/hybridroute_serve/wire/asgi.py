@@ -22,6 +22,7 @@ __all__ = [
     "Send",
     "find_header",
     "read_body",
+    "refuse_connection",
     "refuse_encoded_body",
     "request_headers",
     "send_answer",
@@ -152,6 +153,11 @@ async def send_answer(send: Send, status: int, body: bytes, headers: Headers = (
 async def send_error(send: Send, error: ErrorAnswer, headers: Headers = ()) -> None:
     """Send an error of our own in OpenAI's shape."""
     await send_answer(send, error.status, error.body(), [*error.headers, *headers])
+
+
+async def refuse_connection(send: Send) -> None:
+    """Refuse a WebSocket before it is accepted, which the server answers with 403."""
+    await send({"type": "websocket.close", "code": 1008, "reason": "WebSockets are not served"})
 
 
 async def serve_lifespan(

@@ -1,9 +1,9 @@
 """Which headers travel on, in each of the four directions. Pure.
 
 Towards a provider and back from it, lists say what may pass: everything else stays here, so a client's key or
-cookie never reaches a provider, and a provider's cookies never reach a client. Between router and path, lists
-say what may not pass. Serve does not strip hop-by-hop headers and obeys two headers that steer it, so the
-router strips both.
+cookie never reaches a provider, and a provider's cookies never reach a client. The router lets no more through to a
+path than the path would to a provider: neither headers that steer Serve, nor so many that the ingress between them
+refuses the request. Towards the client, a list says what may not pass.
 """
 
 import hmac
@@ -13,7 +13,6 @@ from hybridroute_api.vocabulary import Header, InternalHeader
 
 __all__ = [
     "headers_for_client",
-    "headers_for_path",
     "headers_for_provider",
     "headers_from_provider",
     "is_internal_token",
@@ -35,23 +34,6 @@ HOP_BY_HOP = frozenset(
     }
 )
 
-SERVE_STEERING = frozenset({b"x-request-disconnect-disabled", b"x-request-timeout-seconds"})
-"""Headers with which a client could switch off cancellation or set Serve's own deadline."""
-
-_OWN_PREFIX = b"x-hybridroute-"
-
-_NOT_FOR_PATH = (
-    HOP_BY_HOP
-    | SERVE_STEERING
-    | {
-        b"authorization",
-        b"content-length",
-        b"cookie",
-        b"expect",
-        b"host",
-    }
-)
-
 _FOR_PROVIDER = frozenset(
     {b"accept", b"content-type", b"idempotency-key", b"openai-beta", b"traceparent", b"tracestate"}
 )
@@ -70,18 +52,12 @@ _NOT_FOR_CLIENT = HOP_BY_HOP | {
 }
 
 
-def headers_for_path(client_headers: RawHeaders) -> list[tuple[bytes, bytes]]:
-    """Return what of a client's headers goes to a path application; the router adds internal ones."""
-    headers = [(name.lower(), value) for name, value in client_headers]
-    dropped = _NOT_FOR_PATH | _named_in_connection(headers)
-    return [
-        (name, value) for name, value in headers if name not in dropped and not name.startswith(_OWN_PREFIX)
-    ]
+def headers_for_provider(request_headers: RawHeaders) -> list[tuple[bytes, bytes]]:
+    """Return what of a request's headers goes on to a path and from there to a provider.
 
-
-def headers_for_provider(path_headers: RawHeaders) -> list[tuple[bytes, bytes]]:
-    """Return what of a request's headers goes to a provider; credentials and extra headers come on top."""
-    headers = [(name.lower(), value) for name, value in path_headers]
+    The router adds internal ones, the llm-proxy credentials and extra headers.
+    """
+    headers = [(name.lower(), value) for name, value in request_headers]
     dropped = _named_in_connection(headers)
     return [(name, value) for name, value in headers if name in _FOR_PROVIDER and name not in dropped]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, UnsetType
+from msgspec import Meta, Raw
 
 from hybridroute_api.vocabulary import Api, ErrorCode
 from hybridroute_serve.wire.errors import InvalidRequest
@@ -74,6 +74,12 @@ class ParsedRequest:
 
 
 _PositiveInt = Annotated[int, Meta(ge=1)]
+_MOST_ITEMS = 2048
+"""Of messages, of a message's parts, of tools, of prompts: OpenAI's bound. A body of nothing but small items would
+hold up everybody else of the replica while each is looked at.
+"""
+_MOST_PROMPT_TOKENS = 1_000_000
+_Objects = Annotated[list[Raw], Meta(max_length=_MOST_ITEMS)]
 _Alternatives = Annotated[int, Meta(ge=0, le=20)]
 """Likely tokens listed for each token: OpenAI's bound for chat. An engine's whole vocabulary makes 1 MB a token."""
 
@@ -86,8 +92,8 @@ class _Part(msgspec.Struct):
 
 class _Message(msgspec.Struct):
     role: str
-    content: str | list[_Part] | None = None
-    tool_calls: Raw | UnsetType = UNSET
+    content: str | Annotated[list[_Part], Meta(max_length=_MOST_ITEMS)] | None = None
+    tool_calls: _Objects | None = None
 
 
 class _StreamOptions(msgspec.Struct):
@@ -108,20 +114,20 @@ class _Body(msgspec.Struct, kw_only=True):
 
 
 class _ChatBody(_Body, kw_only=True):
-    messages: Annotated[list[_Message], Meta(min_length=1)]
+    messages: Annotated[list[_Message], Meta(min_length=1, max_length=_MOST_ITEMS)]
     max_completion_tokens: _PositiveInt | None = None
-    tools: list[Raw] | None = None
-    functions: list[Raw] | None = None
+    tools: _Objects | None = None
+    functions: _Objects | None = None
     logprobs: bool | None = None
     top_logprobs: _Alternatives | None = None
-    modalities: list[str] | None = None
+    modalities: Annotated[list[str], Meta(max_length=_MOST_ITEMS)] | None = None
     audio: dict[str, Any] | None = None
     web_search_options: dict[str, Any] | None = None
 
 
 class _CompletionBody(_Body, kw_only=True):
     # A union holds one array type at most, so items are checked after decoding.
-    prompt: str | Annotated[list[Any], Meta(min_length=1)]
+    prompt: str | Annotated[list[Any], Meta(min_length=1, max_length=_MOST_PROMPT_TOKENS)]
     best_of: _PositiveInt | None = None
     logprobs: _Alternatives | None = None
     echo: bool | None = None
@@ -160,9 +166,10 @@ def _parse_chat(chat: _ChatBody, body: bytes) -> ParsedRequest:
     messages: list[ChatMessage] = []
     non_text_parts: set[str] = set()
     non_text_count = 0
-    tool_bytes = sum(len(memoryview(tool)) for tool in (*(chat.tools or ()), *(chat.functions or ())))
-    for message in chat.messages:
+    tool_bytes = _object_bytes("tools", chat.tools) + _object_bytes("functions", chat.functions)
+    for number, message in enumerate(chat.messages):
         if isinstance(message.content, list):
+            _require_texts(number, message.content)
             others = [part.type for part in message.content if part.type not in _TEXT_PARTS]
             non_text_parts.update(others)
             non_text_count += len(others)
@@ -170,8 +177,7 @@ def _parse_chat(chat: _ChatBody, body: bytes) -> ParsedRequest:
             messages.append(ChatMessage(message.role, "\n".join(text for text in texts if text)))
         else:
             messages.append(ChatMessage(message.role, message.content or ""))
-        if message.tool_calls is not UNSET:
-            tool_bytes += len(memoryview(message.tool_calls))
+        tool_bytes += _object_bytes(f"messages[{number}].tool_calls", message.tool_calls)
 
     last_assistant = _last_index(messages, "assistant")
     last_user = _last_index(messages, "user")
@@ -211,6 +217,21 @@ def _parse_chat(chat: _ChatBody, body: bytes) -> ParsedRequest:
             + estimate_tokens_of_bytes(tool_bytes)
         ),
     )
+
+
+def _object_bytes(field: str, items: list[Raw] | None) -> int:
+    """Return the length of an array of objects as it came. Raises `InvalidRequest` where an item is none."""
+    for number, item in enumerate(items or ()):
+        if memoryview(item)[:1] != b"{":
+            raise InvalidRequest(f"{field}[{number}]", f"Invalid '{field}[{number}]': expected object.")
+    return sum(len(memoryview(item)) for item in items or ())
+
+
+def _require_texts(number: int, parts: list[_Part]) -> None:
+    for index, part in enumerate(parts):
+        if part.type == "text" and part.text is None:
+            field = f"messages[{number}].content[{index}].text"
+            raise InvalidRequest(field, f"Missing required field '{field}'.")
 
 
 def _parse_completion(completion: _CompletionBody, body: bytes) -> ParsedRequest:
@@ -254,10 +275,12 @@ def _read_prompts(prompt: str | list[Any]) -> tuple[list[str], int, int]:
     """Return the texts, the number of given tokens, and how many prompts there are."""
     if isinstance(prompt, str):
         return [prompt], 0, 1
-    if all(isinstance(item, str) for item in prompt):
-        return list(prompt), 0, len(prompt)
     if _is_token_array(prompt):
         return [], len(prompt), 1
+    if len(prompt) > _MOST_ITEMS:
+        raise InvalidRequest("prompt", f"Invalid 'prompt': expected at most {_MOST_ITEMS} prompts.")
+    if all(isinstance(item, str) for item in prompt):
+        return list(prompt), 0, len(prompt)
     if all(isinstance(item, list) and _is_token_array(item) for item in prompt):
         return [], sum(len(item) for item in prompt), len(prompt)
     raise InvalidRequest(

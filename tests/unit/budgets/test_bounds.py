@@ -60,6 +60,17 @@ def test_cached_tokens_that_cost_more_set_the_price() -> None:
     assert result.nano_usd == 2 * result.prompt_tokens
 
 
+def test_reasoning_tokens_that_cost_more_set_the_price() -> None:
+    prices = TokenPrices(
+        input_nano_usd_per_million=0,
+        output_nano_usd_per_million=1_000_000,
+        reasoning_nano_usd_per_million=3_000_000,
+    )
+    result = bound_request(msgspec.json.encode(HELLO), Api.CHAT_COMPLETIONS, prices, TERMS)
+    assert isinstance(result, Bound)
+    assert result.nano_usd == 3 * result.output_tokens
+
+
 @pytest.mark.parametrize(
     ("changes", "output_tokens"),
     [
@@ -73,6 +84,17 @@ def test_cached_tokens_that_cost_more_set_the_price() -> None:
 )
 def test_output(changes: dict[str, Any], output_tokens: int) -> None:
     assert bounded(HELLO | changes).output_tokens == output_tokens
+
+
+def test_reasoning_tokens_that_cost_more_set_the_price() -> None:
+    prices = TokenPrices(
+        input_nano_usd_per_million=0,
+        output_nano_usd_per_million=1_000_000,
+        reasoning_nano_usd_per_million=3_000_000,
+    )
+    result = bound_request(msgspec.json.encode(HELLO), Api.CHAT_COMPLETIONS, prices, TERMS)
+    assert isinstance(result, Bound)
+    assert result.nano_usd == 3 * result.output_tokens
 
 
 @pytest.mark.parametrize(

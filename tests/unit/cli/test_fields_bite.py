@@ -39,6 +39,7 @@ SCALING = [
     ("downscaleDelay", {"downscaleDelay": "1s"}, {}),
 ]
 EXAMPLES = {"spec": {"routing": {"examples": {"local": ["balance"]}}}}
+POLICY = {"spec": {"routing": {"policy": {"file": "support.artifact"}}}}
 
 
 def slm(**fields: Any) -> dict[str, Any]:
@@ -125,6 +126,11 @@ CASES: list[Case] = [
         llm(pricing={"cachedInputPerMillionTokensUSD": "1"}),
         {},
     ),
+    (
+        "spec.llm.upstreams.*.pricing.reasoningPerMillionTokensUSD",
+        llm(pricing={"reasoningPerMillionTokensUSD": "3"}),
+        {},
+    ),
     ("spec.llm.upstreams.*.timeouts.connect", llm(timeouts={"connect": "1s"}), {}),
     ("spec.llm.upstreams.*.timeouts.firstByte", llm(timeouts={"firstByte": "3s"}), {}),
     ("spec.llm.upstreams.*.timeouts.total", llm(timeouts={"total": "3m"}), {}),
@@ -132,6 +138,13 @@ CASES: list[Case] = [
     ("spec.routing.examples.local", routing(examples={"local": ["balance"]}), {}),
     ("spec.routing.examples.remote", routing(examples={"remote": ["poem"]}), EXAMPLES),
     ("spec.routing.confidence.threshold", routing(confidence={"threshold": "0.6"}), EXAMPLES),
+    ("spec.routing.confidence.maxRisk", routing(confidence={"maxRisk": "0.02"}), POLICY),
+    ("spec.routing.confidence.delta", routing(confidence={"delta": "0.05"}), POLICY),
+    ("spec.routing.policy.file", routing(policy={"file": "other.artifact"}), POLICY),
+    ("spec.routing.policy.configMapName", routing(policy={"configMapName": "support"}), POLICY),
+    ("spec.routing.policy.key", routing(policy={"key": "other"}), POLICY),
+    ("spec.routing.drift.action", routing(drift={"action": "AlertOnly"}), POLICY),
+    ("spec.routing.drift.tightenMaxRisk", routing(drift={"tightenMaxRisk": "0.02"}), POLICY),
     ("spec.routing.scope.threshold", routing(scope={"threshold": "0.4"}), EXAMPLES),
     ("spec.routing.outOfScope", routing(outOfScope="Reject"), EXAMPLES),
     ("spec.llm.retryBudget.ratio", {"spec": {"llm": {"retryBudget": {"ratio": "0.2"}}}}, {}),

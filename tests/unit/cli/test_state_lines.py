@@ -5,6 +5,7 @@ from typing import Any
 from hybridroute_cli.state_lines import (
     describe_budgets,
     describe_problems,
+    describe_promise,
     describe_retries,
     describe_upstreams,
 )
@@ -44,6 +45,45 @@ def test_nothing_is_said_of_what_is_not_there():
     assert describe_problems({}) == []
     assert describe_retries({}) == []
     assert describe_retries(replicas("llm-proxy", {})) == []
+
+
+POLICY = {
+    "digest": "0123456789abcdef",
+    "created": "2025-01-02",
+    "problem": None,
+    "threshold": 0.75,
+    "why": "joint regret <= 0.0480 <= maxRisk 0.05",
+}
+
+
+def test_the_promise_and_drift():
+    guarantee = {"status": "False", "reason": "Drifted", "message": "drift: scope 1.10 of the limit"}
+    drift = {"alarm": {"charts": ["scope"]}, "evidence": {"scope": 1.1, "clusters": 0.25}, "requests": 80}
+    assert describe_promise({"policy": POLICY, "guarantee": guarantee, "drift": drift}) == [
+        "policy 0123456789ab of 2025-01-02: threshold 0.7500; joint regret <= 0.0480 <= maxRisk 0.05",
+        "GuaranteeValid False, Drifted: drift: scope 1.10 of the limit",
+        "drift: an alarm is in force; clusters 0.25, scope 1.10 of the limit after 80 requests",
+    ]
+    held = {"status": "True", "reason": "Certified", "message": POLICY["why"]}
+    assert describe_promise({"policy": POLICY, "guarantee": held, "drift": None})[1:] == [
+        "GuaranteeValid True, Certified"
+    ]
+
+
+def test_without_a_policy_nothing_is_said_of_a_promise():
+    nothing = {"status": "Unknown", "reason": "NoPolicy", "message": "none"}
+    assert describe_promise({"policy": None, "guarantee": nothing, "drift": None}) == []
+    assert describe_promise({}) == []
+
+
+def test_a_policy_that_is_not_in_force_is_a_problem():
+    refused = {"policy": POLICY | {"problem": "the artifact is damaged"}}
+    assert describe_problems(refused) == [
+        "the calibrated policy is not in force, the last good one is: the artifact is damaged"
+    ]
+    assert describe_problems({"policy": {"digest": None, "problem": "no such file"}}) == [
+        "the calibrated policy is not in force, and none is: no such file"
+    ]
 
 
 def test_breakers_are_counted_over_the_replicas_that_are_alive():

@@ -14,6 +14,7 @@ from support.reports import an_attempt
 
 _LIST = TokenPrices(input_nano_usd_per_million=2_500_000_000, output_nano_usd_per_million=10_000_000_000)
 _CACHED = _LIST.model_copy(update={"cached_input_nano_usd_per_million": 250_000_000})
+_REASONED = _LIST.model_copy(update={"reasoning_nano_usd_per_million": 3_000_000_000})
 
 _counts = st.integers(min_value=0, max_value=2_000_000)
 _prices = st.integers(min_value=0, max_value=10**12)
@@ -25,6 +26,7 @@ def test_a_price_list_at_work() -> None:
     assert format_usd(price_usage(replace(usage, cached_tokens=800), _CACHED)) == "0.002700000"
     assert price_usage(replace(usage, cached_tokens=800), _LIST) == price_usage(usage, _LIST)
     assert price_usage(replace(usage, reasoning_tokens=150), _LIST) == price_usage(usage, _LIST)
+    assert format_usd(price_usage(replace(usage, reasoning_tokens=150), _REASONED)) == "0.003450000"
 
 
 def test_a_fraction_of_a_nano_usd_is_rounded_up_once() -> None:
@@ -34,19 +36,28 @@ def test_a_fraction_of_a_nano_usd_is_rounded_up_once() -> None:
 
 
 @given(
-    usage=st.builds(TokenUsage, prompt_tokens=_counts, completion_tokens=_counts, cached_tokens=_counts),
+    usage=st.builds(
+        TokenUsage,
+        prompt_tokens=_counts,
+        completion_tokens=_counts,
+        cached_tokens=_counts,
+        reasoning_tokens=_counts,
+    ),
     prices=st.builds(
         TokenPrices,
         input_nano_usd_per_million=_prices,
         output_nano_usd_per_million=_prices,
         cached_input_nano_usd_per_million=_prices,
+        reasoning_nano_usd_per_million=_prices,
     ),
 )
 def test_prices_equal_decimal_arithmetic(usage: TokenUsage, prices: TokenPrices) -> None:
     cached = min(usage.prompt_tokens, usage.cached_tokens)
     exact = Decimal((usage.prompt_tokens - cached) * prices.input_nano_usd_per_million)
     exact += cached * (prices.cached_input_nano_usd_per_million or 0)
-    exact += usage.completion_tokens * prices.output_nano_usd_per_million
+    reasoning = min(usage.completion_tokens, usage.reasoning_tokens)
+    exact += (usage.completion_tokens - reasoning) * prices.output_nano_usd_per_million
+    exact += reasoning * (prices.reasoning_nano_usd_per_million or 0)
     assert price_usage(usage, prices) == (exact / 1_000_000).to_integral_value(ROUND_CEILING)
 
 

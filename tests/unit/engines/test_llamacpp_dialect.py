@@ -118,6 +118,15 @@ def test_known_samplers_pass() -> None:
     assert _prepare(top_k=-1, min_p=None) == {"top_k": -1}
 
 
+def test_what_llama_cpp_cannot_read_is_no_failure_of_its_own() -> None:
+    body = {"error": {"code": 500, "message": "Failed to parse messages: Missing tool call type", "type": "x"}}
+    refusal = LlamaCppDialect().explain_refusal(500, json.dumps(body).encode())
+    assert refusal is not None
+    assert (refusal.status, refusal.code) == (400, ErrorCode.NOT_SERVED_BY_SLM)
+    body["error"]["message"] = "Compute error."
+    assert LlamaCppDialect().explain_refusal(500, json.dumps(body).encode()) is None
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("top_k", 1001), ("top_k", "40"), ("top_k", True), ("min_p", -0.1), ("repeat_penalty", 0)],

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from hybridroute_api.records import AttemptReport, DecisionRecord, TokenUsage
-from hybridroute_api.vocabulary import ErrorCode, Gate, Outcome, PathName, UsageSource
+from hybridroute_api.vocabulary import ErrorCode, Gate, Outcome, OutsidePromise, PathName, UsageSource
 from hybridroute_serve.keeper.explain import explain_record
 from support.reports import a_record, an_attempt
 
@@ -24,6 +24,12 @@ def test_kept_on_the_slm() -> None:
         'scope 0.700, threshold 0.300; nearest example "how do I block my card"; '
         "slm smollm2-135m ok: 40+10 tokens; cost $0.000005556; 0.250 s, first byte 0.250 s; ok (200)"
     )
+
+
+def test_the_promise_is_said() -> None:
+    assert "; covered by the promise; " in _line(a_record("r1", guarantee_covered=True), _slm())
+    outside = a_record("r1", outside_promise=OutsidePromise.MULTI_TURN)
+    assert "; outside the promise: multi_turn; " in _line(outside, _slm())
 
 
 def test_out_of_scope() -> None:

@@ -3,13 +3,17 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
+from hybridroute_api.standing import Guarantee, GuaranteeReason, GuaranteeStatus
+from hybridroute_api.v1alpha1.conditions import ConditionReason, ConditionStatus, Verdict
 from hybridroute_api.vocabulary import PathName
 from hybridroute_operator.observation import (
     AppPhase,
     AppState,
     BudgetState,
+    GuaranteeState,
     active_cluster,
     parse_application_states,
     parse_gateway_state,
@@ -18,6 +22,7 @@ from hybridroute_operator.observation import (
 from hybridroute_serve.budgets.ledger import Standing
 from hybridroute_serve.keeper.budget_documents import show_budgets
 from hybridroute_serve.keeper.documents import show_state
+from hybridroute_serve.keeper.policy_documents import show_policy
 
 PHASES = [
     ("RUNNING", AppPhase.RUNNING),
@@ -78,8 +83,17 @@ def test_the_keepers_own_document_is_understood() -> None:
     assert state.budget == BudgetState(
         50 * 10**9, 10**9, 5 * 10**8, datetime(2025, 10, 25, 13, 46, 40, tzinfo=UTC), past_unknown=False
     )
-    state = parse_gateway_state(document | show_budgets({}))
+    assert (state.guarantee, state.policy_digest, state.policy_problem) == (None, "", "")
+    verdict = Guarantee(GuaranteeStatus.FALSE, GuaranteeReason.DRIFTED, "drift: rang")
+    promise = {
+        "guarantee": msgspec.to_builtins(verdict),
+        "policy": show_policy(None, None, "the artifact is damaged"),
+    }
+    state = parse_gateway_state(document | show_budgets({}) | promise)
     assert state.budget is None
+    assert state.policy_problem == "the artifact is damaged"
+    expected = Verdict(ConditionStatus.FALSE, ConditionReason.DRIFTED)
+    assert state.guarantee == GuaranteeState(expected, "drift: rang")
     assert (state.mode, state.policy_version, state.policy_error) == (None, "", "bad")
     assert state.requests == {PathName.SLM: 0, PathName.LLM: 0}
     assert (state.slm_nano_usd, state.saved_usd) == (0, 0)

@@ -9,9 +9,15 @@ import pytest
 
 from hybridroute_api.quantities import parse_usd
 from hybridroute_api.v1alpha1 import HybridRoute, HybridRouteStatus
-from hybridroute_api.v1alpha1.conditions import ConditionReason
+from hybridroute_api.v1alpha1.conditions import ConditionReason, ConditionStatus, Verdict
 from hybridroute_api.vocabulary import Mode, PathName
-from hybridroute_operator.observation import BudgetState, GatewayState, Observation, PodState
+from hybridroute_operator.observation import (
+    BudgetState,
+    GatewayState,
+    GuaranteeState,
+    Observation,
+    PodState,
+)
 from hybridroute_operator.plan import Obstacle, Plan
 from hybridroute_operator.references import named_objects
 from hybridroute_operator.status import (
@@ -356,6 +362,50 @@ def test_a_budget_is_shown_and_outlives_the_keepers_silence() -> None:
 def test_without_a_calibrated_policy_there_is_no_promise() -> None:
     status = decide_status(route(), Plan(()), observed(UP, {"slm": "RUNNING"}), None, NOW)
     assert conditions(status)["GuaranteeValid"] == ("Unknown", "NoPolicy")
+
+
+POLICY = {"spec": {"routing": {"policy": {"configMapName": "support-policy"}}}}
+HELD = {"config_map_keys": {"support-policy": frozenset({"policy.artifact"})}}
+
+
+def promised(status: str, reason: str, told: str = "", **facts: Any) -> GatewayState:
+    verdict = Verdict(ConditionStatus(status), ConditionReason(reason))
+    return replace(gateway_state(), guarantee=GuaranteeState(verdict, told), policy_digest="abc", **facts)
+
+
+def test_the_promise_is_the_keepers_verdict_and_outlives_its_silence() -> None:
+    told = "slm was a and is b"
+    facts = observed(UP, {"slm": "RUNNING"}, gateway=promised("False", "ModelsChanged", told), **HELD)
+    status = decide_status(route(POLICY), Plan(()), facts, None, NOW)
+    assert conditions(status)["GuaranteeValid"] == ("False", "ModelsChanged")
+    assert message(status, "GuaranteeValid") == told
+    assert status.model_dump(mode="json", by_alias=True)["policyDigest"] == "abc"
+    silent = decide_status(route(POLICY), Plan(()), observed(UP, {"slm": "RUNNING"}, **HELD), status, NOW)
+    assert silent == status
+    without = decide_status(route(), Plan(()), facts, status, NOW)
+    assert conditions(without)["GuaranteeValid"] == ("Unknown", "NoPolicy")
+
+
+def test_a_policy_that_is_not_in_force_is_told_once_beside_the_last_good_ones_verdict() -> None:
+    gateway = promised("True", "Certified", "within risk", policy_problem="the artifact is damaged")
+    facts = observed(UP, {"slm": "RUNNING"}, gateway=gateway, **HELD)
+    status = decide_status(route(POLICY), Plan(()), facts, None, NOW)
+    assert conditions(status)["GuaranteeValid"] == ("True", "Certified")
+    told = "within risk; the policy that the route names is not in force: the artifact is damaged"
+    assert message(status, "GuaranteeValid") == told
+    missing = observed(UP, {"slm": "RUNNING"})
+    first = decide_status(route(POLICY), Plan(()), missing, None, NOW)
+    assert conditions(first)["GuaranteeValid"] == ("Unknown", "Starting")
+    told = "ConfigMap support-policy of spec.routing.policy does not exist"
+    assert message(first, "GuaranteeValid") == told
+    again = decide_status(route(POLICY), Plan(()), missing, first, NOW)
+    assert message(again, "GuaranteeValid") == told
+
+
+def test_a_keeper_that_has_not_seen_the_policy_is_starting() -> None:
+    facts = observed(UP, {"slm": "RUNNING"}, gateway=promised("Unknown", "NoPolicy"), **HELD)
+    status = decide_status(route(POLICY), Plan(()), facts, None, NOW)
+    assert conditions(status)["GuaranteeValid"] == ("Unknown", "Starting")
 
 
 def test_figures_come_from_the_keeper_and_outlive_its_silence() -> None:

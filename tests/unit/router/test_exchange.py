@@ -74,8 +74,25 @@ async def test_the_body_travels_unchanged_and_client_headers_are_cleaned(bench):
         "x-request-disconnect-disabled",
         "te",
         "x-named",
+        "openai-organization",
     ):
         assert name not in headers
+
+
+async def test_headers_that_an_ingress_would_refuse_are_the_clients_fault(bench) -> None:
+    answer = await bench.chat(CARD, headers={"tracestate": "x" * 8200})
+
+    assert answer.status == 400
+    assert "tracestate are longer than 8192 bytes" in answer.json()["error"]["message"]
+    assert bench.asked == []
+    assert bench.ledger.record.outcome is Outcome.CLIENT_ERROR
+
+
+async def test_any_number_of_other_headers_stays_here(bench) -> None:
+    answer = await bench.chat(CARD, headers={f"x-mine-{number}": "x" * 100 for number in range(95)})
+
+    assert answer.status == 200
+    assert not [name for name in bench.paths.seen[0][1] if name.startswith("x-mine")]
 
 
 @pytest.mark.parametrize("stream", [False, True])

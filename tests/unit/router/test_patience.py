@@ -9,7 +9,7 @@ from hybridroute_api.serving import LlmPolicy, UpstreamTimeouts
 from hybridroute_api.vocabulary import Gate, InternalHeader, Outcome, PathName
 from hybridroute_serve.router.backends import RESTART_SECONDS
 from hybridroute_serve.router.patience import Patience, path_seconds, read_patience
-from hybridroute_serve.routing.decision import RouteDecision
+from hybridroute_serve.routing.route_decision import RouteDecision
 from hybridroute_serve.wire.errors import InvalidRequest
 from support.path_apps import sse
 from support.policies import a_policy, a_retry_policy, an_upstream

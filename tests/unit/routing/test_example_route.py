@@ -8,10 +8,11 @@ import yaml
 from hybridroute_api.serving import LivePolicy
 from hybridroute_api.v1alpha1 import HybridRoute
 from hybridroute_api.vocabulary import Gate, PathName
-from hybridroute_serve.routing.decision import RouteDecision, decide_route
+from hybridroute_serve.routing.decision import decide_route
 from hybridroute_serve.routing.embedding import StaticEmbedder
 from hybridroute_serve.routing.examples import ExamplesScorer
 from hybridroute_serve.routing.facts import PathHealth, RequestFacts
+from hybridroute_serve.routing.route_decision import RouteDecision
 from hybridroute_serve.routing.text import routing_text
 from support.routing_cases import policy_of
 
@@ -38,6 +39,8 @@ OTHERS = [
 @pytest.fixture(scope="module")
 def policy() -> LivePolicy:
     routing = HybridRoute.model_validate(yaml.safe_load(EXAMPLE.read_text())).spec.routing
+    assert routing.confidence.threshold is not None
+    assert routing.scope.threshold is not None
     base = policy_of(
         threshold=float(routing.confidence.threshold),
         scope_threshold=float(routing.scope.threshold),

@@ -4,8 +4,9 @@ import pytest
 
 from hybridroute_api.serving import BudgetPolicy
 from hybridroute_api.vocabulary import ErrorCode, ExhaustedAction, Gate, Mode, Outcome, PathName
-from hybridroute_serve.routing.decision import RouteDecision, decide_route, plan_failover, plan_unaffordable
+from hybridroute_serve.routing.decision import decide_route, plan_failover, plan_unaffordable
 from hybridroute_serve.routing.facts import PathHealth, RequestFacts
+from hybridroute_serve.routing.route_decision import RouteDecision
 from support.routing_cases import FixedScorer, policy_of, request_of
 
 DEGRADE, REJECT = ExhaustedAction.DEGRADE, ExhaustedAction.REJECT

@@ -4,7 +4,6 @@ import pytest
 
 from hybridroute_serve.wire.headers import (
     headers_for_client,
-    headers_for_path,
     headers_for_provider,
     headers_from_provider,
     is_internal_token,
@@ -30,15 +29,11 @@ CLIENT = [
     (b"X-HybridRoute-Internal-Token", b"guess"),
     (b"x-hybridroute-gate", b"forced"),
     (b"traceparent", b"00-1-2-01"),
-    (b"x-custom", b"stays between router and path"),
+    (b"x-custom", b"stays at the router"),
 ]
 
 
-def test_a_client_cannot_steer_serve_or_speak_as_the_router() -> None:
-    assert names(headers_for_path(CLIENT)) == {b"content-type", b"traceparent", b"x-custom"}
-
-
-def test_a_provider_gets_no_key_or_cookie_of_the_client() -> None:
+def test_neither_path_nor_provider_gets_what_steers_or_identifies() -> None:
     assert names(headers_for_provider(CLIENT)) == {b"content-type", b"traceparent"}
 
 

@@ -328,6 +328,48 @@ def test_token_estimates_are_near_what_tokenizers_say(text: str, least: int, mos
     assert least <= parsed.estimated_prompt_tokens <= most
 
 
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
+        ({"messages": [USER, {"role": "assistant", "tool_calls": "x"}]}, "messages[1].tool_calls"),
+        ({"messages": [USER, {"role": "assistant", "tool_calls": ["x"]}]}, "messages[1].tool_calls[0]"),
+        ({"messages": [USER], "tools": [TOOLS[0], 5]}, "tools[1]"),
+        ({"messages": [USER], "functions": [None]}, "functions[0]"),
+    ],
+)
+def test_a_part_of_the_wrong_shape_is_named(fields: dict[str, Any], field: str) -> None:
+    refused = refusal(json.dumps({"model": "hybridroute", **fields}).encode())
+    assert refused.param == field
+    assert field in str(refused)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"messages": [USER] * 2049}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}] * 2049}]}, "content"),
+        ({"messages": [USER], "tools": [TOOLS[0]] * 2049}, "tools"),
+    ],
+)
+def test_more_items_than_openai_takes_are_refused(fields: dict[str, Any], field: str) -> None:
+    refused = refusal(json.dumps({"model": "hybridroute", **fields}).encode())
+    assert refused.param is not None
+    assert refused.param.endswith(field)
+    assert "2048" in refused.message
+
+
+@pytest.mark.parametrize(("prompt", "most"), [(["a"] * 2049, "2048"), ([7] * 1_000_001, "1000000")])
+def test_more_prompts_or_tokens_than_anyone_serves_are_refused(prompt: list[Any], most: str) -> None:
+    refused = refusal(json.dumps({"model": "hybridroute", "prompt": prompt}).encode(), Api.COMPLETIONS)
+    assert refused.param == "prompt"
+    assert most in refused.message
+
+
+def test_a_long_token_array_is_one_prompt() -> None:
+    assert parse_completion(prompt=[7] * 100_000).choices == 1
+
+
 def test_tools_and_tool_calls_count_as_prompt() -> None:
     plain = parse_chat()
     tooled = parse_chat(tools=[{"type": "function", "function": {"name": "f", "description": "x" * 400}}])

@@ -116,7 +116,7 @@ class ArtifactHeader(msgspec.Struct, frozen=True):
     created: str
     """Date of the calibration, ISO 8601."""
     models: dict[str, str]
-    """What the promise was made with: `slm`, `adapter`, `sampling`, `system_prompt`, `llm`, each a digest."""
+    """What the promise was made with: `slm` and `llm` by name, `system_prompt` by digest, see `validity`."""
     rows: RowCounts
     labels: tuple[str, ...]
     """Names of the scope gate's labels."""

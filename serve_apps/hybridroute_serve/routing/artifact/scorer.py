@@ -17,7 +17,7 @@ from hybridroute_serve.routing.artifact.scope import ScopeGate
 from hybridroute_serve.routing.artifact.text_features import TextFeatures, read_features
 from hybridroute_serve.routing.embedding import Embedder, Vector
 
-__all__ = ["ArtifactScorer", "ArtifactScores"]
+__all__ = ["ArtifactScorer", "ArtifactScores", "check_artifact"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,23 @@ class ArtifactScores:
     """For the drift charts: which of the artifact's clusters the text belongs to."""
     topic: int
     """For the drift charts: what two requests of one session have in common, a label or a cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class _NamedEmbedding:
+    """An embedding that is known by its digest alone, for whoever checks and does not score."""
+
+    digest: str
+
+    def embed(self, text: str) -> Vector:
+        raise NotImplementedError("only the digest of this embedding is loaded")
+
+
+def check_artifact(data: bytes, embedding: str) -> ArtifactFile:
+    """Return the artifact if it can score with the embedding of this digest. Raises a kind of `ArtifactError`."""
+    artifact = decode_artifact(data)
+    ArtifactScorer(artifact, _NamedEmbedding(embedding))
+    return artifact
 
 
 class ArtifactScorer:

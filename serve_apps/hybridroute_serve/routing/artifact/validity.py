@@ -1,17 +1,35 @@
-"""Whether an artifact's promise covers a route as it is now. Pure: digests in, reasons out.
+"""Whether an artifact's promise covers a route as it is now. Pure: names in, reasons out.
 
-Drift is not judged here: its alarm comes from `hybridroute_serve.routing.drift`.
+Drift is not judged here: its alarm comes from `hybridroute_serve.routing.drift`. Neither is the system prompt, which
+is a request's own: `hybridroute_serve.routing.guarantee` compares it. Models are told apart by their names: a file
+that is replaced under the same name is not noticed.
 """
 
+import hashlib
 from collections.abc import Mapping
 
+from hybridroute_api.serving import LivePolicy
 from hybridroute_serve.routing.artifact.header import ArtifactHeader
 
-__all__ = ["void_reasons"]
+__all__ = ["SYSTEM_PROMPT", "digest_prompt", "route_models", "void_reasons"]
+
+SYSTEM_PROMPT = "system_prompt"
+"""Name under which an artifact keeps the digest of the system prompt that its outcomes were made with."""
+_SHOWN_CHARACTERS = 64
+
+
+def route_models(policy: LivePolicy) -> dict[str, str]:
+    """Return what the promise hangs on in a route: the SLM, and the model of the upstream that is tried first."""
+    return {"slm": policy.slm.model_name, "llm": policy.llm.primary.model}
+
+
+def digest_prompt(system_prompt: str) -> str:
+    """Return what names a system prompt; white space around it says nothing."""
+    return hashlib.sha256(system_prompt.strip().encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def void_reasons(header: ArtifactHeader, models: Mapping[str, str]) -> tuple[str, ...]:
-    """Return why the promise is void for these digests of models, adapter, sampling and prompt; empty when it holds.
+    """Return why the promise is void for these names or digests of what serves now; empty when it holds.
 
     What only one side names counts as different: a route that has gained an adapter is another route. An artifact
     without a promise gives the reason why it has none.
@@ -19,7 +37,7 @@ def void_reasons(header: ArtifactHeader, models: Mapping[str, str]) -> tuple[str
     if header.promise is None:
         return (header.promise_note,)
     reasons = []
-    for name in sorted(header.models.keys() | models.keys()):
+    for name in sorted((header.models.keys() | models.keys()) - {SYSTEM_PROMPT}):
         made, now = header.models.get(name), models.get(name)
         if made != now:
             reasons.append(f"{name} was {_short(made)} when the promise was certified and is {_short(now)}")
@@ -27,4 +45,4 @@ def void_reasons(header: ArtifactHeader, models: Mapping[str, str]) -> tuple[str
 
 
 def _short(digest: str | None) -> str:
-    return "absent" if digest is None else digest[:12]
+    return "absent" if digest is None else digest[:_SHOWN_CHARACTERS]

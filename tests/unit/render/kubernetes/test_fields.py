@@ -17,6 +17,7 @@ TOLERATED = slm(resources={"tolerations": [{"key": "gpu", "value": "a", "effect"
 AUTH = {"spec": {"auth": {"apiKeysSecretName": "clients"}}}
 AUTHORITIES = upstream(caBundleRef={"configMapName": "authorities"})
 AUTHORITIES_SECRET = upstream(caBundleRef={"secretName": "authorities"})
+POLICY = {"spec": {"routing": {"policy": {"configMapName": "support-policy"}}}}
 SECRET = upstream(credentials={"secretName": "provider"})
 
 
@@ -49,6 +50,12 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         AUTHORITIES_SECRET,
     ),
     ("spec.llm.upstreams.*.caBundleRef.key", upstream(caBundleRef={"key": "tls.pem"}), AUTHORITIES),
+    (
+        "spec.routing.policy.configMapName",
+        {"spec": {"routing": {"policy": {"configMapName": "other"}}}},
+        POLICY,
+    ),
+    ("spec.routing.policy.key", {"spec": {"routing": {"policy": {"key": "other"}}}}, POLICY),
     ("spec.auth.apiKeysSecretName", spec(auth={"apiKeysSecretName": "others"}), AUTH),
     ("spec.auth.apiKeysSecretKey", spec(auth={"apiKeysSecretKey": "others.yaml"}), AUTH),
     ("spec.records.claimName", spec(records={"claimName": "records"}), {}),
@@ -98,6 +105,11 @@ PROBLEMS: list[tuple[dict[str, Any], str, str]] = [
         "is relative to a file that a cluster does not have: name a ConfigMap or Secret in caBundleRef",
     ),
     (
+        {"spec": {"routing": {"policy": {"file": "support.artifact"}}}},
+        "spec.routing.policy",
+        "has no configMapName, and a cluster reads policies from ConfigMaps alone: make one and name it",
+    ),
+    (
         {"spec": {"auth": {"apiKeysFile": "keys.yaml"}}},
         "spec.auth",
         "has no apiKeysSecretName, and a cluster reads keys from Secrets alone: make a Secret and name it",
@@ -119,5 +131,6 @@ def test_a_route_for_both_has_no_problem() -> None:
         caBundleRef={"configMapName": "authorities"},
     )
     auth = {"spec": {"auth": {"apiKeysFile": "clients.yaml", "apiKeysSecretName": "clients"}}}
-    both = merged(merged(reached, auth), slm(model={"uri": "/m.gguf"}))
+    policy = {"spec": {"routing": {"policy": {"file": "p", "configMapName": "support-policy"}}}}
+    both = merged(merged(merged(reached, auth), policy), slm(model={"uri": "/m.gguf"}))
     assert cluster_problems(route_of(both)) == ()

@@ -166,5 +166,17 @@ def test_a_pod_monitor_only_where_it_is_wanted() -> None:
     assert list(by_kind(route_of(), "PodMonitor")) == ["support-gateway"]
 
 
+def test_an_installation_says_what_cpu_gateways_and_empty_heads_ask_for() -> None:
+    settings = ClusterSettings(serve_image="x", gateway_cpu="200m", head_cpu="100m")
+    services = by_kind(read_golden_route("ha_gpu"), "RayService", settings)
+    gateway, slm = (services[f"support-{part}"]["spec"]["rayClusterConfig"] for part in ("gateway", "slm"))
+
+    def asked(group: dict[str, Any]) -> str:
+        return str(group["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"])
+
+    assert [asked(group) for group in gateway["workerGroupSpecs"]] == ["200m", "200m"]
+    assert (asked(gateway["headGroupSpec"]), asked(slm["headGroupSpec"])) == ("100m", "100m")
+
+
 def test_url_is_the_gateways_service() -> None:
     assert route_url(read_golden_route("small")) == "http://support-gateway-serve-svc.shop.svc:8000/v1"

@@ -1,0 +1,209 @@
+"""A calibrated policy on a route that really runs: from labels to a promise, what voids it, and what restores it."""
+
+import csv
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest_asyncio
+import yaml
+
+from hybridroute_lab.tables import Outcomes
+from hybridroute_serve.engines.models import find_model
+from hybridroute_serve.routing.artifact.scorer import ArtifactScorer
+from hybridroute_serve.routing.embedding import load_static_embedder
+from serve.conftest import FAST
+from support.lab_rows import labelled_texts, outcomes, strange_texts
+from support.live_route import LiveRoute, example_route
+from support.upstream import ScriptedUpstream, answer_json, chat_answer
+
+_OUTCOMES = ("--weak-column", "small", "--strong-column", "large")
+
+
+def write_labels(path: Path, rows: Outcomes) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["prompt", "small", "large"])
+        writer.writerows(zip(rows.prompts, rows.weak, rows.strong, strict=True))
+    return path
+
+
+class CalibratedRoute:
+    """The route with a policy of its own, and ways to change either."""
+
+    def __init__(self, route: LiveRoute) -> None:
+        self.route = route
+        self.folder = route.file.parent
+        self.artifact = self.folder / "support.artifact"
+
+    async def run(self, *arguments: object) -> None:
+        status, out, err = await self.route.command(*map(str, arguments))
+        assert status == 0, (out, err)
+
+    async def use(self, *, max_risk: str = "0.1", slm: str | None = None, llm: str | None = None) -> None:
+        document: dict[str, Any] = yaml.safe_load(example_route(FAST))
+        document["spec"]["routing"] = {
+            "policy": {"file": self.artifact.name},
+            "confidence": {"maxRisk": max_risk},
+            "drift": {"action": "Tighten", "tightenMaxRisk": "0.03"},
+        }
+        if slm is not None:
+            document["spec"]["slm"]["model"]["uri"] = slm
+        if llm is not None:
+            document["spec"]["llm"]["upstreams"][0]["model"] = llm
+        await self.route.use(yaml.safe_dump(document))
+
+    @property
+    def scorer(self) -> ArtifactScorer:
+        return ArtifactScorer.from_bytes(self.artifact.read_bytes(), load_static_embedder())
+
+    def find_prompt(self, low: float, high: float) -> tuple[str, float]:
+        """Return a prompt in scope whose confidence is between two, and that confidence."""
+        scorer = self.scorer
+        for text in labelled_texts(1_000, seed=3).texts:
+            scores = scorer.score_text(text)
+            assert scores.confidence is not None
+            if low < scores.confidence < high and scores.scope > scorer.header.scope.threshold:
+                return text, scores.confidence
+        raise AssertionError(f"no prompt between {low} and {high}")
+
+    def threshold(self, max_risk: float) -> float:
+        promise = self.scorer.header.promise
+        assert promise is not None
+        threshold = promise.threshold_for(max_risk, 0.1).threshold
+        assert threshold is not None
+        return threshold
+
+    async def is_guaranteed(self, status: str, reason: str) -> None:
+        async def said() -> bool:
+            state = await self.route.keeper("/state")
+            guarantee = state["guarantee"]
+            return (guarantee["status"], guarantee["reason"]) == (status, reason)
+
+        await self.route.until(said, 60.0)
+
+    async def goes(self, prompt: str, path: str, gate: str) -> dict[str, str]:
+        """Ask until the prompt goes that way; return the headers of the answer that did."""
+        found: list[dict[str, str]] = []
+
+        async def went() -> bool:
+            answer = await self.route.chat(prompt)
+            await answer.read()
+            headers = {name.lower(): value for name, value in answer.headers.items()}
+            found.append(headers)
+            said = headers.get("x-hybridroute-path"), headers.get("x-hybridroute-gate")
+            return answer.status == 200 and said == (path, gate)
+
+        await self.route.until(went, 60.0)
+        return found[-1]
+
+    async def record(self, headers: dict[str, str]) -> dict[str, Any]:
+        record: dict[str, Any] = (await self.route.record(headers["x-hybridroute-request-id"]))["record"]
+        return record
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def calibrated(session_route: LiveRoute, provider: ScriptedUpstream) -> AsyncIterator[CalibratedRoute]:
+    provider.default = answer_json(chat_answer())
+    made = CalibratedRoute(session_route)
+    labels = write_labels(made.folder / "labels.csv", outcomes(1_200))
+    await made.run(
+        *("calibrate", "--route", session_route.file, "--data", labels, *_OUTCOMES, "-o", made.artifact)
+    )
+    await made.use()
+    try:
+        yield made
+    finally:
+        await session_route.change(FAST)
+
+
+async def test_labels_become_a_promise_that_is_edited_voided_and_restored(
+    calibrated: CalibratedRoute,
+) -> None:
+    route = calibrated.route
+    loose, strict = calibrated.threshold(0.1), calibrated.threshold(0.05)
+    prompt, confidence = calibrated.find_prompt(loose, strict)
+    headers = await calibrated.goes(prompt, "slm", "confidence")
+    assert abs(float(headers["x-hybridroute-confidence"]) - confidence) <= 1e-6
+    await calibrated.is_guaranteed("True", "Certified")
+    record = await calibrated.record(await calibrated.goes(prompt, "slm", "confidence"))
+    assert (record["artifact"], record["guarantee_covered"]) == (calibrated.scorer.digest, True)
+    assert record["threshold"] == loose
+
+    await calibrated.use(max_risk="0.05")
+    escalated = await calibrated.goes(prompt, "llm", "confidence")
+    assert (await calibrated.record(escalated))["threshold"] == strict
+    await calibrated.use()
+    await calibrated.goes(prompt, "slm", "confidence")
+
+    await calibrated.use(llm="another-model")
+    await calibrated.is_guaranteed("False", "ModelsChanged")
+    other = calibrated.folder / "other-slm.gguf"
+    other.symlink_to(find_model("bundled:smollm2-135m").path)
+    await calibrated.use(slm=other.name)
+    await calibrated.is_guaranteed("False", "ModelsChanged")
+    outside = await calibrated.record(await calibrated.goes(prompt, "slm", "confidence"))
+    assert (outside["guarantee_covered"], outside["outside_promise"]) == (False, "not_promised")
+    status, out, _ = await route.command("status")
+    assert status == 0
+    assert re.search("GuaranteeValid False, ModelsChanged: slm was smollm2-135m when .* is other-slm", out)
+    await calibrated.use()
+    await calibrated.is_guaranteed("True", "Certified")
+
+
+async def test_drifted_traffic_voids_the_promise_and_acts_until_it_is_certified_anew(
+    calibrated: CalibratedRoute,
+) -> None:
+    route = calibrated.route
+    prompt, _ = calibrated.find_prompt(calibrated.threshold(0.1), calibrated.threshold(0.03))
+    await calibrated.goes(prompt, "slm", "confidence")
+
+    seeds = iter(range(1_000))
+
+    async def rings() -> bool:
+        for text in strange_texts(40, seed=next(seeds)).texts:
+            await (await route.chat(text)).read()
+        state = await route.keeper("/state")
+        return state["drift"]["alarm"] is not None
+
+    await route.until(rings, 240.0)
+    moved = await calibrated.goes(prompt, "llm", "drift")
+    await calibrated.is_guaranteed("False", "Drifted")
+    _, explained, _ = await route.command("explain", moved["x-hybridroute-request-id"])
+    assert "tightened by the drift alarm" in explained
+
+    fresh = write_labels(calibrated.folder / "fresh.csv", outcomes(1_200, seed=7))
+    await calibrated.run(
+        *("certify", calibrated.artifact, "--route", route.file, "--labels", fresh, *_OUTCOMES),
+        *("-o", calibrated.artifact),
+    )
+    await calibrated.is_guaranteed("True", "Certified")
+    kept, _ = calibrated.find_prompt(calibrated.threshold(0.1), 1.0)
+    record = await calibrated.record(await calibrated.goes(kept, "slm", "confidence"))
+    assert record["artifact"] == calibrated.scorer.digest
+    assert (await route.keeper("/state"))["drift"]["alarm"] is None
+
+
+async def test_a_broken_artifact_is_refused_and_the_last_good_one_stays(calibrated: CalibratedRoute) -> None:
+    route = calibrated.route
+    good = calibrated.artifact.read_bytes()
+    prompt, _ = calibrated.find_prompt(calibrated.threshold(0.1), 1.0)
+    await calibrated.goes(prompt, "slm", "confidence")
+    try:
+        calibrated.artifact.write_bytes(good[:-5])
+        status, _, err = await route.command("up", "-f", str(route.file))
+        assert status == 1
+        assert "spec.routing.policy.file" in err
+        assert "the artifact is damaged" in err
+
+        async def told() -> bool:
+            policy = (await route.keeper("/state"))["policy"]
+            return policy["problem"] is not None and "damaged" in policy["problem"]
+
+        await route.until(told, 60.0)
+        await calibrated.goes(prompt, "slm", "confidence")
+        _, out, _ = await route.command("status")
+        assert "the calibrated policy is not in force, the last good one is" in out
+    finally:
+        calibrated.artifact.write_bytes(good)
