@@ -47,7 +47,7 @@ class ApiServer:
                 text = error.read().decode()
             return error.code, json.loads(text) if text.startswith("{") else text
 
-    def wait_for(self, path: str, holds: Callable[[int, Any], bool], *, seconds: float = 30.0) -> Any:
+    def wait_for(self, path: str, holds: Callable[[int, Any], bool], *, seconds: float = 120.0) -> Any:
         """Ask again and again until status and document satisfy `holds`; return the document."""
         deadline = time.monotonic() + seconds
         while True:
