@@ -20,7 +20,7 @@ from ray.serve.schema import ServeDeploySchema
 
 from hybridroute_cli.rundir import Phase, Run, RunDirectory
 
-__all__ = ["MissingGpuError", "supervise"]
+__all__ = ["MissingGpuError", "refuse_missing_gpus", "supervise"]
 
 _log = logging.getLogger(__name__)
 
@@ -65,11 +65,11 @@ def _start(directory: RunDirectory, run: Run) -> None:
         _temp_dir=run.ray_dir,
         _node_ip_address="127.0.0.1",
     )
-    _refuse_missing_gpus(config, there=int(ray.cluster_resources().get("GPU", 0)))
+    refuse_missing_gpus(config, there=int(ray.cluster_resources().get("GPU", 0)))
     serve.start(proxy_location="HeadOnly", http_options=config["http_options"])
 
 
-def _refuse_missing_gpus(config: dict[str, Any], *, there: int) -> None:
+def refuse_missing_gpus(config: dict[str, Any], *, there: int) -> None:
     """Raise when a replica asks for more GPUs than the machine has: Ray would wait for them without end."""
     for application in config["applications"]:
         for deployment in application["deployments"]:
