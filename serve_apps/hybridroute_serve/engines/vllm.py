@@ -197,6 +197,9 @@ def _own_words(settings: VllmSettings, model: str, adapters: Mapping[str, str]) 
         f"--max-num-seqs={settings.parallel_sequences}",
         f"--tensor-parallel-size={settings.tensor_parallel}",
     ]
+    if settings.tensor_parallel > 1:
+        # vLLM would ask Ray for further actors; the replica holds all its accelerators itself.
+        words.append("--distributed-executor-backend=mp")
     if hub is not None and hub.revision is not None:
         words.append(f"--revision={hub.revision}")
     if adapters:
