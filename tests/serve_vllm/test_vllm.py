@@ -64,7 +64,7 @@ async def test_a_chat_is_kept_answered_and_accounted_for(route: LiveRoute, clien
     document = await route.record(raw.headers["x-hybridroute-request-id"], attempts=1)
     [attempt] = document["attempts"]
     assert (attempt["outcome"], attempt["model"]) == ("ok", "smollm2-135m")
-    assert attempt["usage"]["completion_tokens"] == answer.usage.completion_tokens == 12
+    assert attempt["usage"]["completion_tokens"] == answer.usage.completion_tokens > 0
     assert attempt["busy_seconds"] > 0
 
 
@@ -77,7 +77,10 @@ async def test_a_stream_says_the_same_as_a_whole_answer(client: AsyncOpenAI) -> 
     chunks = [chunk async for chunk in stream]
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert text == whole.choices[0].message.content
-    assert chunks[-1].usage == whole.usage or chunks[-1].usage.completion_tokens == 12  # type: ignore[union-attr]
+    assert chunks[-1].usage is not None
+    assert whole.usage is not None
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+    assert chunks[-1].usage.prompt_tokens == whole.usage.prompt_tokens
     assert len(chunks) > 6
 
 
@@ -159,16 +162,14 @@ async def test_what_the_engine_refuses_the_llm_serves(
     route: LiveRoute, client: AsyncOpenAI, provider: ScriptedUpstream
 ) -> None:
     # The estimate takes digits for few tokens; the engine counts them and says that its context is too short.
-    long = LOCAL_PROMPT + " 7" * 1500
+    long: list[Any] = [{"role": "system", "content": " 7" * 1500}, *ASKED]
     raw = await client.chat.completions.with_raw_response.create(
-        model="hybridroute", messages=[{"role": "user", "content": long}], max_tokens=16
+        model="hybridroute", messages=long, max_tokens=16
     )
     assert raw.headers["x-hybridroute-path"] == "llm"
     assert raw.headers["x-hybridroute-gate"] == "capability"
     with pytest.raises(openai.BadRequestError) as refused:
-        await client.chat.completions.create(
-            model="slm", messages=[{"role": "user", "content": long}], max_tokens=16
-        )
+        await client.chat.completions.create(model="slm", messages=long, max_tokens=16)
     assert refused.value.code == "context_length_exceeded"
 
 
@@ -235,7 +236,7 @@ async def test_the_engine_s_load_is_in_the_keepers_metrics(route: LiveRoute, cli
             for sample in family.samples
         }
         running = values.get(("hybridroute_engine_sequences", "running"))
-        return running == 1 and values[("hybridroute_engine_cache_use_ratio", None)] > 0
+        return running == 1 and values.get(("hybridroute_engine_cache_use_ratio", None), 0) > 0
 
     await route.until(seen, seconds=20)
     await stream.close()
@@ -248,8 +249,13 @@ async def test_a_replica_that_is_killed_takes_its_engine_along_and_comes_back(
     assert engines, "the engine's processes were not found"
     [replica] = route.processes("ServeReplica:slm:slm")
     replica.kill()
-    _, alive = await asyncio.to_thread(psutil.wait_procs, engines, 30)
-    assert alive == []
+
+    async def gone() -> bool:
+        return not any(
+            process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in engines
+        )
+
+    await route.until(gone)
 
     async def back() -> bool:
         raw = await client.chat.completions.with_raw_response.create(
