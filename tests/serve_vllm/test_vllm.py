@@ -53,6 +53,23 @@ async def runs(route: LiveRoute, sequences: int) -> bool:
     return (await engine_load(route))["vllm:num_requests_running"] == sequences
 
 
+def engine_processes(route: LiveRoute) -> list[psutil.Process]:
+    found = [process for mark in ("VLLM", "spawn_main") for process in route.processes(mark)]
+    assert found, "the engine's processes were not found"
+    return found
+
+
+def is_gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+async def serves_locally(client: AsyncOpenAI) -> bool:
+    raw = await client.chat.completions.with_raw_response.create(
+        model="hybridroute", messages=ASKED, max_tokens=4
+    )
+    return raw.headers["x-hybridroute-path"] == "slm"
+
+
 async def test_a_chat_is_kept_answered_and_accounted_for(route: LiveRoute, client: AsyncOpenAI) -> None:
     raw = await client.chat.completions.with_raw_response.create(
         model="hybridroute", messages=ASKED, max_tokens=12, temperature=0
@@ -242,26 +259,28 @@ async def test_the_engine_s_load_is_in_the_keepers_metrics(route: LiveRoute, cli
     await stream.close()
 
 
+async def test_a_replica_whose_engine_dies_is_replaced(route: LiveRoute, client: AsyncOpenAI) -> None:
+    [replica] = route.processes("ServeReplica:slm:slm")
+    for process in engine_processes(route):
+        process.kill()
+
+    async def ended() -> bool:
+        return is_gone(replica)
+
+    await route.until(ended)
+    await route.until(lambda: serves_locally(client), seconds=600)
+
+
 async def test_a_replica_that_is_killed_takes_its_engine_along_and_comes_back(
     route: LiveRoute, client: AsyncOpenAI
 ) -> None:
-    engines = [process for mark in ("VLLM", "spawn_main") for process in route.processes(mark)]
-    assert engines, "the engine's processes were not found"
+    engines = engine_processes(route)
     [replica] = route.processes("ServeReplica:slm:slm")
     replica.kill()
 
     async def gone() -> bool:
-        return not any(
-            process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in engines
-        )
+        return all(is_gone(process) for process in engines)
 
     await route.until(gone)
-
-    async def back() -> bool:
-        raw = await client.chat.completions.with_raw_response.create(
-            model="hybridroute", messages=ASKED, max_tokens=4
-        )
-        # The LLM answers meanwhile: no request is lost.
-        return raw.headers["x-hybridroute-path"] == "slm"
-
-    await route.until(back, seconds=600)
+    # The LLM answers meanwhile: no request is lost.
+    await route.until(lambda: serves_locally(client), seconds=600)
