@@ -49,7 +49,7 @@ class SignalWatch:
             try:
                 self._last = await self._engine.signals()
             except EngineDeadError as error:
-                _log.error("engine died error=%s", error)  # noqa: TRY400 - its own log has the trace
+                _log.error("engine died error=%s", error)
                 self._last = None
                 self._on_dead()
                 return

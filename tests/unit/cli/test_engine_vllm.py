@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from hybridroute_cli import documents
 from hybridroute_cli.documents import check_engine, load_route
+from hybridroute_cli.machine import MissingGpuError, refuse_missing_gpus
 from hybridroute_cli.main import app
-from hybridroute_cli.supervisor import MissingGpuError, refuse_missing_gpus
 from hybridroute_serve.engines.vllm_arguments import ArgumentProblem
 from support.routes import route_document
 from support.rule_cases import vllm
