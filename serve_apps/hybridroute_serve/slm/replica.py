@@ -1,6 +1,7 @@
 """Composition root of one SLM replica: the engine, the way to it, journal and reporter around the ASGI application."""
 
 import asyncio
+import os
 import time
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class SlmReplica:
     def __init__(self, args: SlmArgs, *, replica: str) -> None:
         self._args = args
         self._engine = _make_engine(args)
-        self._watch = SignalWatch(self._engine)
+        self._watch = SignalWatch(self._engine, on_dead=_end_process)
         # An engine that listens is reached over loopback, one that is an application by a call.
         self._client = UpstreamClient() if args.engine == "llamacpp" else None
         self._transport: AttemptTransport = self._client or InProcessTransport(lambda: self._engine.app)
@@ -86,6 +87,11 @@ class SlmReplica:
             ongoing=self._admission.ongoing,
             facts={MODEL_DIGEST: self._engine.describe().digest, **self._watch.facts()},
         )
+
+
+def _end_process() -> None:
+    """End as a crash would: Serve starts another replica, and what was in flight here has failed already."""
+    os._exit(1)
 
 
 def _make_engine(args: SlmArgs) -> Engine:
