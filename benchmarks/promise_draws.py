@@ -161,8 +161,9 @@ def write_results(results: list[Result], folder: Path, command: str) -> None:
     ]
     lines += [
         f"| {one.curve} | {'graded' if one.graded else '0/1'} | {one.alpha:g} | {one.rows:,} "
-        f"| {one.violations / one.draws:.2%} | {one.at_least:.2%} | {one.kept:.1%} | {one.allowed:.1%} "
-        f"| {one.kept / one.allowed:.0%} |"
+        f"| {100 * (one.violations / one.draws):.2f} % | {100 * one.at_least:.2f} % "
+        f"| {100 * one.kept:.1f} % | {100 * one.allowed:.1f} % "
+        f"| {100 * (one.kept / one.allowed):.0f} % |"
         for one in results
     ]
     worst = max(results, key=lambda one: one.violations)

@@ -32,9 +32,7 @@ def test_fresh_draws_break_the_promise_no_more_often_than_delta(
     assert result.holds
 
 
-@pytest.mark.parametrize(
-    ("curve", "allowed"), [("touches", 0.65), ("passes", 0.5), ("just above", 0.3)]
-)
+@pytest.mark.parametrize(("curve", "allowed"), [("touches", 0.65), ("passes", 0.5), ("just above", 0.3)])
 def test_a_curve_allows_what_lies_below_alpha(campaign: ModuleType, curve: str, allowed: float) -> None:
     made = campaign.CURVES[curve](0.1)
     assert made.allowed(0.1) == pytest.approx(allowed, abs=0.01)
