@@ -49,7 +49,7 @@ class RowCounts(msgspec.Struct, frozen=True):
     scope_held_out: int
     """Rows that set the scope threshold and the drift baselines."""
     repeated: int = 0
-    """Rows dropped from certification because their prompt occurs before."""
+    """Certification rows whose prompt occurs among them before. Counted, not dropped: traffic repeats itself too."""
     near_duplicates: int = 0
     """Certification rows with a near-duplicate among the rows that were learned from."""
     graded: bool = False
