@@ -95,7 +95,9 @@ test-kind: $(INSTALLED) ## Images, charts, real pods and traffic in a kind clust
 
 .PHONY: test-long
 test-long: $(INSTALLED) ## Campaigns that take minutes to hours: transitions, kills under a budget, outages, the promise
-	TRANSITIONS=500 $(BIN)/python -m pytest tests/control/test_transitions.py
+	TRANSITIONS=500 TRANSITIONS_TABLE=benchmarks/results/transitions.md \
+	  $(BIN)/python -m pytest tests/control/test_transitions.py
+	CRASHES=all $(BIN)/python -m pytest tests/control/test_crashes.py
 	BUDGET_RUNS=50 $(BIN)/python -m pytest -s tests/long/test_budget_kills.py
 	$(BIN)/python -m pytest -s tests/long/test_budget_window.py
 	$(BIN)/python benchmarks/promise_draws.py --draws 2000
