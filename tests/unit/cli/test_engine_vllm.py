@@ -59,7 +59,7 @@ def test_what_vllm_says_of_an_argument_has_its_line(tmp_path: Path, monkeypatch:
     [problem] = check_engine(load_route(file), file)
     line = file.read_text().splitlines()[problem.line - 1]
     assert "gpu-memory-utilization" in line
-    assert problem.path == "spec.slm.engineArgs.gpu-memory-utilization"
+    assert problem.path == 'spec.slm.engineArgs["gpu-memory-utilization"]'
     result = CliRunner().invoke(app, ["validate", str(file)], env={"COLUMNS": "400"})
     assert result.exit_code == 1
     assert "invalid float value: 'much'" in result.output
