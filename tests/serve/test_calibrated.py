@@ -43,7 +43,9 @@ class CalibratedRoute:
 
     async def use(self, *, max_risk: str = "0.1", slm: str | None = None, llm: str | None = None) -> None:
         document: dict[str, Any] = yaml.safe_load(example_route(FAST))
+        routing = document["spec"]["routing"]
         document["spec"]["routing"] = {
+            **({"scaling": routing["scaling"]} if "scaling" in routing else {}),
             "policy": {"file": self.artifact.name},
             "confidence": {"maxRisk": max_risk},
             "drift": {"action": "Tighten", "tightenMaxRisk": "0.03"},
