@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 import tomllib
@@ -38,7 +39,16 @@ class Cluster:
         return done.stdout
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        return self.run(str(self.kind.kubectl_path), *arguments, stdin=stdin)
+        """Return what kubectl prints; asks again where the API server did not answer at all."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return self.run(str(self.kind.kubectl_path), *arguments, stdin=stdin)
+            except AssertionError as error:
+                away = any(words in str(error) for words in _API_SERVER_AWAY)
+                if not away or time.monotonic() > deadline:
+                    raise
+            time.sleep(1)
 
     def json(self, *arguments: str) -> Any:
         return json.loads(self.kubectl(*arguments, "-o", "json"))
@@ -138,9 +148,20 @@ class Cluster:
 
     @contextmanager
     def forward(self, target: str, port: int) -> Iterator[str]:
-        """Forward a port of a service or pod; yield the base address on this machine."""
-        with self.kind.port_forward(target, port) as local:
-            yield f"http://127.0.0.1:{local}"
+        """Forward a port of a service or pod; yield the base address on this machine.
+
+        Not pytest-kind's own, which gives kubectl one second to start.
+        """
+        command = [str(self.kind.kubectl_path), "port-forward", target, f":{port}"]
+        with subprocess.Popen(command, env=self.environ, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                line = process.stdout.readline()
+                found = re.match(r"Forwarding from (127\.0\.0\.1:\d+) ", line)
+                assert found, f"kubectl port-forward {target}: {line!r}"
+                yield f"http://{found[1]}"
+            finally:
+                process.terminate()
 
     def describe_all(self) -> str:
         """Return what a person would look at first after a failure. Never raises."""
@@ -192,6 +213,15 @@ class Provider:
     def attempts(self) -> int:
         return sum(self.seen().values())
 
+
+_API_SERVER_AWAY = (
+    "connection reset by peer",
+    "TLS handshake timeout",
+    "connection refused",
+    "EOF",
+    "was refused",
+)
+"""What kubectl says when nobody took its request, or nobody answered it; on a busy machine an API server restarts."""
 
 _LABELS = {
     "route": "hybridroute.dev/route",
