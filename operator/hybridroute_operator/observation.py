@@ -210,7 +210,8 @@ def parse_gateway_state(state: Mapping[str, Any]) -> GatewayState:
 def _parse_down_upstreams(replicas: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     seen: dict[str, set[str]] = {}
     for replica in replicas:
-        for fact, value in (replica.get("facts") or {}).items() if replica["alive"] else ():
+        facts: Mapping[str, str] = (replica.get("facts") or {}) if replica["alive"] else {}
+        for fact, value in facts.items():
             if fact.startswith(BREAKER_STATE):
                 seen.setdefault(fact.removeprefix(BREAKER_STATE), set()).add(value)
     return frozenset(name for name, states in seen.items() if "closed" not in states)

@@ -72,7 +72,12 @@ class ApiProxy:
         headers = {key: value for key, value in request.headers.items() if key.lower() not in _HOP_BY_HOP}
         timeout = aiohttp.ClientTimeout(total=None)
         async with session.request(
-            request.method, self._url + request.raw_path, data=body, headers=headers, timeout=timeout
+            request.method,
+            self._url + request.raw_path,
+            data=body or None,
+            headers=headers,
+            skip_auto_headers=("Content-Type",),  # the API server refuses one that the caller did not send
+            timeout=timeout,
         ) as answer:
             if code == LOST:
                 await answer.read()

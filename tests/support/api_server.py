@@ -49,6 +49,16 @@ class ApiServer:
                 text = error.read().decode()
             return error.code, json.loads(text) if text.startswith("{") else text
 
+    def is_healthy(self) -> bool:
+        """Return whether it says so itself: a controller manager that starts earlier gives up after ten seconds."""
+        headers = {"Authorization": f"Bearer {_TOKEN}"}
+        request = urllib.request.Request(self.url + "/healthz", headers=headers)
+        try:
+            with urllib.request.urlopen(request, context=_OPEN, timeout=_ANSWER_SECONDS) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
     def wait_for(self, path: str, holds: Callable[[int, Any], bool], *, seconds: float = 120.0) -> Any:
         """Ask again and again until status and document satisfy `holds`; return the document."""
         deadline = time.monotonic() + seconds
@@ -145,7 +155,7 @@ def _wait_until_ready(server: ApiServer, process: subprocess.Popen[bytes], log: 
             status, _ = server.request("GET", "/api/v1/namespaces/default")
         except (OSError, ValueError):
             status = 0
-        if status == 200:
+        if status == 200 and server.is_healthy():
             return
         time.sleep(0.2)
     raise RuntimeError("kube-apiserver did not become ready:\n" + log.read_text(errors="replace")[-3000:])

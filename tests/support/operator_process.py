@@ -113,6 +113,7 @@ class OperatorProcess:
                 self._get("/readyz")
             except (urllib.error.URLError, ConnectionError):
                 if self._process.poll() is not None or time.monotonic() > deadline:
+                    self.kill()
                     raise RuntimeError(self.log.read_text()[-3000:]) from None
                 time.sleep(0.1)
             else:
