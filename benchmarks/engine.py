@@ -329,7 +329,7 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     if options.model is None:
         script = Path(__file__).parents[1] / "tests" / "support" / "vllm_models.py"
-        subprocess.run([sys.executable, "-W", "ignore", script, options.work / "models"], check=True)
+        subprocess.run([sys.executable, "-P", "-W", "ignore", script, options.work / "models"], check=True)
         options.model = str(options.work / "models" / "smollm2-135m")
     rounds = asyncio.run(measure(options))
     how = how_measured("benchmarks.engine", options.work)

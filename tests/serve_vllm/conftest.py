@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def models() -> Path:
     """Folder with the model and the adapter, kept between runs."""
     folder = Path(os.environ.get("HYBRIDROUTE_VLLM_MODELS", Path(tempfile.gettempdir()) / "hybridroute-vllm"))
-    subprocess.run([sys.executable, "-W", "ignore", vllm_models.__file__, folder], check=True)
+    subprocess.run([sys.executable, "-P", "-W", "ignore", vllm_models.__file__, folder], check=True)
     return folder
 
 

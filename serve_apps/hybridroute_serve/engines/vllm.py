@@ -238,6 +238,8 @@ def _prepare_environment(settings: VllmSettings) -> None:
     # A fork of this process would copy its threads' locks.
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    # The internal token guards the replica; vLLM would ask for a key of its own.
+    os.environ.pop("VLLM_API_KEY", None)
     if settings.hub_token_file is not None:
         os.environ["HF_TOKEN_PATH"] = settings.hub_token_file
 

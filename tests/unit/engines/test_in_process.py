@@ -2,9 +2,13 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
 
+from hybridroute_serve.engines import in_process
 from hybridroute_serve.engines.in_process import post_to_app, read_whole
 from hybridroute_serve.wire.asgi import Receive, Scope, Send, read_body, send_answer, send_chunk, send_start
 from support.eventually import eventually
@@ -40,47 +44,106 @@ async def test_a_stream_comes_as_it_is_sent() -> None:
     assert await answer.readany() == b""
 
 
-async def test_a_reader_that_leaves_cancels_the_application() -> None:
+async def test_a_reader_that_leaves_is_told_to_the_application() -> None:
     seen: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send_start(send, 200, [])
-        try:
-            seen.append((await receive())["type"])
-        except asyncio.CancelledError:
-            seen.append("cancelled")
-            raise
+        seen.append((await receive())["type"])
+        # What it still sends reaches nobody.
+        await send_chunk(send, bytes(1 << 20), more=True)
+        await send_chunk(send, bytes(1 << 20), more=False)
+        seen.append("ended")
 
     answer = await post_to_app(app, "/", b"", [])
     answer.close()
 
     async def ended() -> bool:
-        return bool(seen)
+        return seen == ["http.disconnect", "ended"]
 
     await eventually(ended)
-    assert seen == ["cancelled"]
+
+
+async def test_one_who_leaves_before_the_head_is_told_too() -> None:
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        seen.append("asked")
+        seen.append((await receive())["type"])
+
+    asking = asyncio.create_task(post_to_app(app, "/", b"", []))
+
+    async def asked() -> bool:
+        return seen == ["asked"]
+
+    async def told() -> bool:
+        return seen == ["asked", "http.disconnect"]
+
+    await eventually(asked)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await eventually(told)
+
+
+async def test_an_application_that_does_not_listen_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_process, "_GRACE_SECONDS", 0.01)
+    cancelled = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send_start(send, 200, [])
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    answer = await post_to_app(app, "/", b"", [])
+    answer.close()
+    async with asyncio.timeout(5):
+        await cancelled.wait()
     with pytest.raises(ConnectionResetError):
         await answer.readany()
 
 
-async def test_one_who_leaves_before_the_head_cancels_it_too() -> None:
-    left = asyncio.Event()
+@pytest.mark.parametrize("stream", [True, False])
+async def test_work_in_a_further_task_ends_when_its_client_leaves(stream: bool) -> None:
+    """Answers as vLLM does: by a stream of Starlette's, or in a task beside one that listens."""
+    worked, freed = asyncio.Event(), asyncio.Event()
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def work() -> AsyncIterator[bytes]:
+        worked.set()
         try:
+            yield b"begun"
             await asyncio.Event().wait()
         finally:
-            left.set()
+            freed.set()
 
-    asking = asyncio.create_task(post_to_app(app, "/", b"", []))
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    asking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asking
+    async def answer_whole() -> bytes:
+        return b"".join([chunk async for chunk in work()])
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        await request.body()
+        if stream:
+            await StreamingResponse(work())(scope, receive, send)
+            return
+        working = asyncio.create_task(answer_whole())
+        listening = asyncio.create_task(request.receive())
+        _, pending = await asyncio.wait({working, listening}, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+
+    asking = asyncio.create_task(post_to_app(app, "/", b"{}", []))
     async with asyncio.timeout(5):
-        await left.wait()
+        await worked.wait()
+        if stream:
+            (await asking).close()
+        else:
+            asking.cancel()
+        await freed.wait()
 
 
 async def test_a_failure_before_the_head_and_one_after_it() -> None:
