@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -37,6 +38,7 @@ __all__ = ["down", "up"]
 _START_SECONDS: Final = {Engine.LLAMACPP: 180.0, Engine.VLLM: 1800.0}
 """Until every path has answered; a model for vLLM may have to be downloaded, loaded and compiled."""
 _POLL_SECONDS = 0.3
+_KEY_REFUSED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 def up(
@@ -95,19 +97,24 @@ def down(
     """Stop a route: no process and no port is left; its records stay."""
     home = home_directory()
     names = sorted(path.parent.name for path in home.glob("*/run.json"))
-    if not names or (route is not None and route not in names):
-        if as_json:
-            print_json({"stopped": []})
-        else:
-            console().print(f"nothing to stop: {f'route {route} is not' if route else 'no route is'} up")
-        return
     with command_errors(as_json=as_json):
+        if route is not None and not (home / route).is_dir():
+            up_now = f"up: {', '.join(names)}" if names else "no route is up"
+            raise CommandError(f"no route {route} was ever up here; {up_now}")
+        if not names or (route is not None and route not in names):
+            if as_json:
+                print_json({"stopped": []})
+            else:
+                console().print(f"nothing to stop: {f'route {route} is not' if route else 'no route is'} up")
+            return
         directory, run = find_running(route)
         end_instance(directory, run, say=(lambda _: None) if as_json else console().print)
     if as_json:
         print_json({"stopped": [run.route]})
     else:
-        console().print(f"route {run.route} is down; its records stay in {directory.state_dir}")
+        console().print(
+            f"route {run.route} is down; its records stay in {directory.state_dir}: hybridroute costs, explain"
+        )
 
 
 def _interrupt(*_: object) -> None:
@@ -293,7 +300,10 @@ async def _prove(gateway: Gateway, path: PathName, deadline: float) -> None:
             return
         # The router may know of a replica half a second later than Serve does; anything else is a real failure.
         if answer.status != 503 or time.monotonic() > deadline:
-            raise CommandError(f"the {path} path does not answer: {answer.status} {answer.text}")
+            advice = (
+                f"; `up` asks with the key in {API_KEY_VARIABLE}" if answer.status in _KEY_REFUSED else ""
+            )
+            raise CommandError(f"the {path} path does not answer: {answer.status} {answer.text}{advice}")
         await asyncio.sleep(_POLL_SECONDS)
 
 
@@ -320,6 +330,7 @@ def _print_welcome(run: Run, *, needs_key: bool) -> None:
         OPEN_PORTS_WARNING.format(metrics=run.ports.haproxy_metrics, stats=run.ports.haproxy_stats),
         style="dim",
     )
+    out.print("each path was asked once to see that it serves; records and costs have that too", style="dim")
     out.print("try:")
     body = """{"model": "hybridroute", "messages": [{"role": "user", "content": "How do I freeze my debit card?"}]}"""
     key = f' -H "authorization: Bearer ${API_KEY_VARIABLE}"' if needs_key else ""

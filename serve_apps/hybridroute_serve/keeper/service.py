@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from hybridroute_api.records import Batch
-from hybridroute_api.serving import KeeperArgs, LivePolicy
+from hybridroute_api.serving import DATABASE_NAME, KeeperArgs, LivePolicy
 from hybridroute_api.standing import Guarantee
 from hybridroute_serve.budgets import store as ledger_store
 from hybridroute_serve.keeper import artifact_desk
@@ -41,7 +41,6 @@ __all__ = ["Keeper", "NoPolicyError"]
 
 _LOG = logging.getLogger(__name__)
 
-DATABASE_NAME = "keeper.sqlite3"
 UPKEEP_SECONDS = 5.0
 RETENTION_ROUNDS = 12
 """Retention every so many rounds of upkeep: once a minute."""
