@@ -11,12 +11,12 @@ from typing import Annotated, Any, Final
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from hybridroute_api.model_uris import parse_claim, parse_hub
+from hybridroute_api.model_uris import parse_hub
 from hybridroute_api.v1alpha1.resource import HybridRoute
 from hybridroute_api.v1alpha1.slm import BUNDLED_MODELS, Engine, Slm
 from hybridroute_api.vocabulary import Header, Mode, PathName
 from hybridroute_cli.commands.validate import print_problems
-from hybridroute_cli.documents import check_engine, cluster_only_fields, load_route
+from hybridroute_cli.documents import check_engine, cluster_only_fields, load_route, one_machine_refusals
 from hybridroute_cli.gateway import API_KEY_VARIABLE, Gateway, find_running, open_gateway
 from hybridroute_cli.instance import (
     OPEN_PORTS_WARNING,
@@ -64,6 +64,9 @@ def up(
         raise typer.Exit(1)
     with command_errors(as_json=as_json):
         _refuse_cluster_fields(route, strict=strict, quiet=as_json)
+        refusals = one_machine_refusals(route)
+        if refusals:
+            raise CommandError("; ".join(refusals))
         route = _with_absolute_paths(route, file)
         directory = RunDirectory(home_directory(), route.metadata.name)
         run = directory.read_run()
@@ -146,11 +149,7 @@ def _with_absolute_paths(route: HybridRoute, file: Path) -> HybridRoute:
     model = slm.model.model_copy(update={"uri": uri})
     changed = slm.model_copy(update={"model": model, "adapters": adapters})
     spec = spec.model_copy(update={"slm": changed})
-    if spec.auth is not None:
-        if spec.auth.api_keys_file is None:
-            raise CommandError(
-                "spec.auth.apiKeysFile: is missing, and one machine reads keys from a file: name it"
-            )
+    if spec.auth is not None and spec.auth.api_keys_file is not None:
         keys_file = _existing(file, spec.auth.api_keys_file, "spec.auth.apiKeysFile")
         try:
             read_clients(keys_file)
@@ -158,7 +157,7 @@ def _with_absolute_paths(route: HybridRoute, file: Path) -> HybridRoute:
             raise CommandError(f"spec.auth.apiKeysFile: {error}") from None
         auth = spec.auth.model_copy(update={"api_keys_file": keys_file})
         spec = spec.model_copy(update={"auth": auth})
-    if spec.routing.policy is not None:
+    if spec.routing.policy is not None and spec.routing.policy.file is not None:
         policy = spec.routing.policy.model_copy(
             update={"file": _usable_policy(file, spec.routing.policy.file)}
         )
@@ -166,7 +165,7 @@ def _with_absolute_paths(route: HybridRoute, file: Path) -> HybridRoute:
     return route.model_copy(update={"spec": spec})
 
 
-def _usable_policy(file: Path, name: str | None) -> str:
+def _usable_policy(file: Path, name: str) -> str:
     """Return the absolute path of a calibrated policy that this release can score with."""
     from hybridroute_serve.routing.artifact.errors import ArtifactError  # noqa: PLC0415 - loads numpy
     from hybridroute_serve.routing.artifact.scorer import check_artifact  # noqa: PLC0415
@@ -176,8 +175,6 @@ def _usable_policy(file: Path, name: str | None) -> str:
     )
 
     field = "spec.routing.policy.file"
-    if name is None:
-        raise CommandError(f"{field}: is missing, and one machine reads policies from files: name it")
     path = _existing(file, name, field)
     try:
         check_artifact(Path(path).read_bytes(), read_embedding_digest())
@@ -192,8 +189,6 @@ def _local_uri(file: Path, slm: Slm, uri: str, field: str) -> str:
     """Return the URI with an absolute path, if it is a path."""
     if uri in BUNDLED_MODELS or parse_hub(uri) is not None:
         return uri
-    if parse_claim(uri) is not None:
-        raise CommandError(f"{field}: only a cluster has claims: give the path of the file or folder here")
     if slm.engine is Engine.LLAMACPP:
         return _existing(file, uri, field)
     folder = (file.parent / uri).resolve()
