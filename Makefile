@@ -94,10 +94,13 @@ test-kind: $(INSTALLED) ## Images, charts, real pods and traffic in a kind clust
 	  --kind-bin "$$(command -v kind)" --kind-kubectl-bin "$$(command -v kubectl)"
 
 .PHONY: test-long
-test-long: $(INSTALLED) ## Campaigns that take minutes to hours: transitions, kills under a budget, outages
-	TRANSITIONS=500 $(BIN)/python -m pytest tests/control/test_transitions.py
+test-long: $(INSTALLED) ## Campaigns that take minutes to hours: transitions, kills under a budget, outages, the promise
+	TRANSITIONS=500 TRANSITIONS_TABLE=benchmarks/results/transitions.md \
+	  $(BIN)/python -m pytest tests/control/test_transitions.py
+	CRASHES=all $(BIN)/python -m pytest tests/control/test_crashes.py
 	BUDGET_RUNS=50 $(BIN)/python -m pytest -s tests/long/test_budget_kills.py
 	$(BIN)/python -m pytest -s tests/long/test_budget_window.py
+	$(BIN)/python benchmarks/promise_draws.py --draws 2000
 	OUTAGE_SECONDS=60 OUTAGE_TABLE=benchmarks/results/outage_campaign.md \
 	  $(BIN)/python -m pytest -s tests/long/test_outage_campaign.py
 

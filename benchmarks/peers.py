@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,10 @@ import yaml
 from benchmarks.envoy_config import envoy_config
 from benchmarks.provider import HOST, free_port
 
+from hybridroute_cli.gateway import API_KEY_VARIABLE
+from hybridroute_cli.processes import find_processes
+from hybridroute_cli.rundir import RunDirectory
+
 __all__ = ["PEERS", "Demand", "Entry", "Peer", "PeerError", "install", "running_peer"]
 
 START_SECONDS: Final = 150.0
@@ -34,6 +38,12 @@ START_TRIES: Final = 2
 END_SECONDS: Final = 15.0
 MODEL: Final = "mock"
 LITELLM_KEY: Final = "sk-benchmark"
+CLIENTS_FILE: Final = "clients.yaml"
+GENEROUS_LIMITS: Final = {
+    "requestsPerMinute": 1_000_000,
+    "tokensPerMinute": 1_000_000_000,
+    "budget": {"limitUSD": "100000000", "window": "24h"},
+}
 
 
 class PeerError(Exception):
@@ -55,6 +65,8 @@ class Demand:
     budget_usd: Decimal | None = None
     replicas: int = 1
     """Replicas of our llm-proxy. The others are one process each."""
+    client_key: str | None = None
+    """API key that our route then asks for, of a client with limits that nothing here reaches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +77,8 @@ class Entry:
     """Of chat completions."""
     model: str = MODEL
     headers: Mapping[str, str] = field(default_factory=dict)
+    processes: Callable[[], list[psutil.Process]] = list
+    """All that the gateway runs as now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,16 +196,22 @@ async def started(
             *launch.command, env={**os.environ, **launch.environ}, stdout=log, stderr=log, cwd=folder
         )
     try:
-        yield launch.entry
+        yield replace(launch.entry, processes=partial(process_tree, process.pid))
     finally:
         await end(process)
 
 
+def process_tree(pid: int) -> list[psutil.Process]:
+    """Return a process and all that it has started."""
+    with suppress(psutil.NoSuchProcess):
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    return []
+
+
 async def end(process: asyncio.subprocess.Process) -> None:
     """End a process and what it has started, by their ids."""
-    children: list[psutil.Process] = []
-    with suppress(psutil.NoSuchProcess):
-        children = psutil.Process(process.pid).children(recursive=True)
+    children = process_tree(process.pid)[1:]
     with suppress(ProcessLookupError):
         process.terminate()
     try:
@@ -317,6 +337,8 @@ def route_document(demand: Demand) -> dict[str, Any]:
     if demand.budget_usd is not None:
         reject = {"onExhausted": "Reject", "onExhaustedOutOfScope": "Reject"}
         spec["budget"] = {"limitUSD": str(demand.budget_usd), "window": "24h", **reject}
+    if demand.client_key is not None:
+        spec["auth"] = {"apiKeysFile": CLIENTS_FILE}
     return {
         "apiVersion": "hybridroute.dev/v1alpha1",
         "kind": "HybridRoute",
@@ -326,14 +348,31 @@ def route_document(demand: Demand) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def started_hybridroute(folder: Path, demand: Demand) -> AsyncIterator[Entry]:
-    """`hybridroute up` with a home of its own that knows nothing of earlier runs, then `hybridroute down`."""
+async def started_hybridroute(
+    folder: Path, demand: Demand, *, import_paths: Mapping[str, str] | None = None
+) -> AsyncIterator[Entry]:
+    """`hybridroute up` with a home of its own that knows nothing of earlier runs, then `hybridroute down`.
+
+    `import_paths`: by application, what is deployed in its place once the route is up.
+    """
     home = folder / f"home-{free_port()}"
     home.mkdir()
     file = home / "route.yaml"
-    file.write_text(yaml.safe_dump(route_document(demand)))
+    document = route_document(demand)
+    file.write_text(yaml.safe_dump(document))
+    headers = {}
+    if demand.client_key is not None:
+        client = {"name": "benchmark", "keys": [demand.client_key], **GENEROUS_LIMITS}
+        (home / CLIENTS_FILE).write_text(yaml.safe_dump([client]))
+        headers["Authorization"] = f"Bearer {demand.client_key}"
     port = free_port()
-    environ = {**os.environ, "HYBRIDROUTE_HOME": str(home), "COLUMNS": "200"}
+    environ = {
+        **os.environ,
+        "HYBRIDROUTE_HOME": str(home),
+        "COLUMNS": "200",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        API_KEY_VARIABLE: demand.client_key or "",
+    }
 
     async def command(*arguments: str) -> tuple[int, str]:
         process = await asyncio.create_subprocess_exec(
@@ -353,10 +392,33 @@ async def started_hybridroute(folder: Path, demand: Demand) -> AsyncIterator[Ent
         if status:
             said = " ".join(output.replace(str(home), "HOME").split())
             raise PeerError(f"not started: {said[-300:]}")
-        yield Entry(chat_url(port), model="hybridroute")
+        directory = RunDirectory(home, document["metadata"]["name"])
+        run = directory.read_run()
+        assert run is not None, "up has written it"
+        if import_paths is not None:
+            await redeploy(directory, import_paths)
+        yield Entry(chat_url(port), "hybridroute", headers, partial(find_processes, run.run_id))
     finally:
         await command("down")
     shutil.rmtree(home)  # kept after an error, for its logs
+
+
+async def redeploy(directory: RunDirectory, import_paths: Mapping[str, str]) -> None:
+    """Have other code serve some of the applications, and wait until it does."""
+    desired = json.loads(directory.serve_file.read_text())
+    for application in desired["applications"]:
+        application["import_path"] = import_paths.get(application["name"], application["import_path"])
+    directory.write_json(directory.serve_file, desired)
+    seen = set()
+    async with asyncio.timeout(START_SECONDS):
+        while True:
+            phase = directory.read_phase()
+            seen.add(phase.name if phase else "")
+            if phase is not None and phase.detail:
+                raise PeerError(f"not redeployed: {phase.detail[-300:]}")
+            if phase is not None and phase.name == "serving" and "deploying" in seen:
+                return
+            await asyncio.sleep(0.1)
 
 
 def own_version(_: Path) -> str:

@@ -9,6 +9,7 @@ from hybridroute_cli.commands.evaluate import evaluate
 from hybridroute_cli.commands.explain import explain
 from hybridroute_cli.commands.render import render
 from hybridroute_cli.commands.replay import replay
+from hybridroute_cli.commands.report import report
 from hybridroute_cli.commands.status import status
 from hybridroute_cli.commands.up import down, up
 from hybridroute_cli.commands.validate import validate
@@ -21,7 +22,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-for _command in (validate, up, status, ask, replay, explain, costs, render, down, calibrate, certify):
+_COMMANDS = (validate, up, status, ask, replay, explain, costs, report, render, down, calibrate, certify)
+for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(evaluate)
 

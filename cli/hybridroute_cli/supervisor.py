@@ -18,9 +18,10 @@ import ray
 from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
+from hybridroute_cli.machine import refuse_missing_gpus
 from hybridroute_cli.rundir import Phase, Run, RunDirectory
 
-__all__ = ["MissingGpuError", "supervise"]
+__all__ = ["supervise"]
 
 _log = logging.getLogger(__name__)
 
@@ -28,10 +29,6 @@ _OBJECT_STORE_BYTES = 80 * 1024 * 1024
 """Ray's minimum: no object passes through the store, the applications talk over HTTP."""
 
 _POLL_SECONDS = 0.3
-
-
-class MissingGpuError(Exception):
-    """The machine has fewer GPUs than one replica asks for. The message names the field."""
 
 
 def supervise(directory: RunDirectory, run: Run) -> int:
@@ -65,19 +62,8 @@ def _start(directory: RunDirectory, run: Run) -> None:
         _temp_dir=run.ray_dir,
         _node_ip_address="127.0.0.1",
     )
-    _refuse_missing_gpus(config, there=int(ray.cluster_resources().get("GPU", 0)))
+    refuse_missing_gpus(config, there=int(ray.cluster_resources().get("GPU", 0)))
     serve.start(proxy_location="HeadOnly", http_options=config["http_options"])
-
-
-def _refuse_missing_gpus(config: dict[str, Any], *, there: int) -> None:
-    """Raise when a replica asks for more GPUs than the machine has: Ray would wait for them without end."""
-    for application in config["applications"]:
-        for deployment in application["deployments"]:
-            wanted = deployment["ray_actor_options"].get("num_gpus", 0)
-            if wanted > there:
-                raise MissingGpuError(
-                    f"spec.slm.resources.gpus: a replica asks for {wanted}, and this machine has {there}"
-                )
 
 
 def _follow(directory: RunDirectory, stopping: "_StopRequest") -> None:

@@ -11,6 +11,7 @@ __all__ = [
     "ENGINE_WAITING",
     "HEDGES",
     "JOURNAL_ERRORS",
+    "MODEL_DIGEST",
     "RETRY_DEPOSITS",
     "RETRY_EXTRA_ATTEMPTS",
     "RETRY_REFUSALS",
@@ -19,6 +20,8 @@ __all__ = [
 
 JOURNAL_ERRORS = "journal_errors"
 """Counter: failed writes and refused lines."""
+MODEL_DIGEST = "model_digest"
+"""Which weights an SLM replica serves: `sha256:` and the file's digest."""
 BREAKER_STATE = "upstream."
 """`closed`, `open` or `half_open`."""
 BREAKER_OPENED = "breaker_opened."

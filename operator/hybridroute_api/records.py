@@ -112,6 +112,10 @@ class DecisionRecord:
     """Set on the record of an audit alone, which is no client's request."""
     failed_over_from: PathName | None = None
     """The path that was tried first and failed before any content."""
+    shadow_gate: Gate | None = None
+    """In mode Shadow: the gate that would have decided."""
+    shadow_path: PathName | None = None
+    """In mode Shadow: the path that it would have chosen; None where it would have refused."""
     client: str | None = None
     """Name of the client whose key the request came with."""
     guarantee_covered: bool = False

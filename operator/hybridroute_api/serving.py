@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hybridroute_api.vocabulary import DriftAction, ExhaustedAction, Mode, OutOfScopeAction
+from hybridroute_api.vocabulary import DriftAction, ExhaustedAction, Mode, OutOfScopeAction, PathName
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -206,6 +206,8 @@ class LivePolicy(_Contract):
     route: str
     version: str = ""
     mode: Mode
+    shadow_serve: PathName = PathName.LLM
+    """Which path serves in mode Shadow; of no meaning in others."""
     slm: SlmPolicy
     llm: LlmPolicy
     routing: RoutingPolicy

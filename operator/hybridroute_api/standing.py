@@ -21,6 +21,8 @@ class DriftStanding:
     """Why drift has voided the promise; stays when the alarm ends."""
     unknown: str | None = None
     """Why it is not known whether the promise holds."""
+    changed: str | None = None
+    """Why the weights that SLM replicas serve void the promise."""
 
 
 class GuaranteeStatus(StrEnum):

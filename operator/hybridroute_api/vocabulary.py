@@ -19,6 +19,7 @@ __all__ = [
     "Outcome",
     "OutsidePromise",
     "PathName",
+    "ShadowServe",
     "UsageSource",
 ]
 
@@ -88,11 +89,20 @@ class OutsidePromise(StrEnum):
 
 
 class Mode(StrEnum):
-    """How the route decides: `Hybrid` asks the gates, the others force a path (kill switch)."""
+    """How the route decides: `Hybrid` asks the gates, `LocalOnly` and `LLMOnly` force a path (kill switch)."""
 
     HYBRID = "Hybrid"
     LOCAL_ONLY = "LocalOnly"
     LLM_ONLY = "LLMOnly"
+    SHADOW = "Shadow"
+    """The gates are asked and what they say is recorded, but one path serves."""
+
+
+class ShadowServe(StrEnum):
+    """Which path serves in mode Shadow."""
+
+    SLM = "SLM"
+    LLM = "LLM"
 
 
 class OutOfScopeAction(StrEnum):

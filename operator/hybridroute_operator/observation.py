@@ -3,13 +3,14 @@
 What comes from KubeRay is parsed here into what the product means by it; nothing further in reads its status.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
+from hybridroute_api.facts import BREAKER_STATE
 from hybridroute_api.quantities import parse_decimal, parse_usd
 from hybridroute_api.v1alpha1.conditions import ConditionReason, ConditionStatus, Verdict
 from hybridroute_api.vocabulary import Mode, PathName
@@ -106,6 +107,8 @@ class GatewayState:
     llm_nano_usd: int
     all_llm_nano_usd: int
     saved_usd: Decimal
+    down_upstreams: frozenset[str] = frozenset()
+    """Upstreams whose breaker no llm-proxy replica has closed."""
     budget: BudgetState | None = None
     """None without a budget, and until the keeper has seen its ledger."""
     policy_digest: str = ""
@@ -196,11 +199,21 @@ def parse_gateway_state(state: Mapping[str, Any]) -> GatewayState:
         llm_nano_usd=parse_usd(paths[PathName.LLM]["usd"]),
         all_llm_nano_usd=parse_usd(costs["all_llm_usd"]),
         saved_usd=parse_decimal(costs["saved_usd"]),
+        down_upstreams=_parse_down_upstreams(state["replicas"].get("llm-proxy", ())),
         budget=_parse_budget(state["budget"]) if state["budget"] is not None else None,
         policy_digest=(state.get("policy") or {}).get("digest") or "",
         policy_problem=(state.get("policy") or {}).get("problem") or "",
         guarantee=_parse_guarantee(state["guarantee"]) if state.get("guarantee") else None,
     )
+
+
+def _parse_down_upstreams(replicas: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    seen: dict[str, set[str]] = {}
+    for replica in replicas:
+        for fact, value in (replica.get("facts") or {}).items() if replica["alive"] else ():
+            if fact.startswith(BREAKER_STATE):
+                seen.setdefault(fact.removeprefix(BREAKER_STATE), set()).add(value)
+    return frozenset(name for name, states in seen.items() if "closed" not in states)
 
 
 def _parse_guarantee(guarantee: Mapping[str, Any]) -> GuaranteeState:

@@ -195,12 +195,13 @@ def _is_ours(child: Mapping[str, Any], route: HybridRoute) -> bool:
 def _is_left_behind(child: Mapping[str, Any], route: HybridRoute) -> bool:
     """Whether a route of the same name, deleted since, owns the child."""
     owners = child["metadata"].get("ownerReferences") or ()
-    return any(
-        (owner.get("apiVersion"), owner.get("kind"), owner.get("name"))
-        == (API_VERSION, KIND, route.metadata.name)
-        and owner.get("uid") != route.metadata.uid
+    namesakes = {
+        owner.get("uid")
         for owner in owners
-    )
+        if (owner.get("apiVersion"), owner.get("kind"), owner.get("name"))
+        == (API_VERSION, KIND, route.metadata.name)
+    }
+    return bool(namesakes) and route.metadata.uid not in namesakes
 
 
 def _frozen_difference(manifest: Manifest, child: Mapping[str, Any]) -> str | None:

@@ -228,7 +228,7 @@ def _deleted_at(item: dict[str, Any]) -> datetime:
 
 def _gone_document(key: RouteKey, child: dict[str, Any]) -> dict[str, Any]:
     """Return what an event needs of a route that is gone; a child of it still knows its identity."""
-    owners = child["metadata"].get("ownerReferences") or ({},)
+    owners: list[dict[str, Any]] = child["metadata"].get("ownerReferences") or [{}]
     return {"metadata": {"name": key.name, "namespace": key.namespace, "uid": owners[0].get("uid", "")}}
 
 

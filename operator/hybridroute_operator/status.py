@@ -31,6 +31,7 @@ from hybridroute_operator.observation import (
 )
 from hybridroute_operator.plan import Plan
 from hybridroute_operator.references import clients_problem, upstreams_problem
+from hybridroute_operator.scaling_status import decide_scaling
 from hybridroute_render.kubernetes.kinds import ObjectKey
 from hybridroute_render.kubernetes.names import Part
 from hybridroute_render.kubernetes.objects import route_names, route_url
@@ -97,18 +98,20 @@ def decide_status(
         accepted = Told(Verdict(F, ConditionReason.INVALID), refusal)
     elif taken is not None:
         accepted = Told(Verdict(F, taken.reason), taken.message)
+    gateway = observed.gateway
     told = {
         ConditionType.ACCEPTED: accepted,
         ConditionType.ROUTER_READY: _missing(clients_problem(route, observed))
         or _judge(facts, Part.GATEWAY, ROUTER_APP, ConditionType.ROUTER_READY),
         ConditionType.SLM_READY: _judge(facts, Part.SLM, SLM_APP, ConditionType.SLM_READY),
         ConditionType.LLM_READY: _missing(upstreams_problem(route, observed))
+        or _upstreams_down(route, gateway)
         or _judge(facts, Part.GATEWAY, LLM_APP, ConditionType.LLM_READY),
     }
-    gateway = observed.gateway
     told[ConditionType.BUDGET_AVAILABLE] = Told(*judge_budget(route, gateway, previous))
     told[ConditionType.GUARANTEE_VALID] = Told(*judge_guarantee(route, observed, previous))
     budget = decide_budget(route, gateway, previous)
+    paths = _paths(gateway, previous)
     return HybridRouteStatus(
         observed_generation=route.metadata.generation,
         url=route_url(route),
@@ -116,7 +119,8 @@ def decide_status(
         policy_version=gateway.policy_version if gateway else previous.policy_version if previous else "",
         policy_digest=gateway.policy_digest if gateway else previous.policy_digest if previous else "",
         conditions=_conditions(told, route.spec.mode, route.metadata.generation, previous, now),
-        paths=_paths(gateway, previous),
+        paths=paths,
+        scaling=decide_scaling(route, observed, paths, previous, now),
         slm_percent=_slm_percent(gateway) if gateway else previous.slm_percent if previous else None,
         budget=budget,
         cost=_cost(gateway) if gateway else previous.cost if previous else StatusCost(),
@@ -147,7 +151,7 @@ def is_worth_writing(
     """Return whether a status is to be written: at once where a person would notice, else when figures are old."""
     if previous is None:
         return True
-    figures = {"paths", "slm_percent", "spent_nano_usd", "budget", "cost"}
+    figures = {"paths", "scaling", "slm_percent", "spent_nano_usd", "budget", "cost"}
     if previous.model_dump(exclude=figures) != new.model_dump(exclude=figures):
         return True
     return previous != new and since_write >= STATUS_PERIOD
@@ -186,6 +190,14 @@ def _judge(facts: _Facts, part: Part, app: str, kind: ConditionType) -> Told:
 
 def _missing(problem: str) -> Told | None:
     return Told(Verdict(F, ConditionReason.CREDENTIALS_MISSING), problem) if problem else None
+
+
+def _upstreams_down(route: HybridRoute, gateway: GatewayState | None) -> Told | None:
+    names = [upstream.name for upstream in route.spec.llm.upstreams]
+    if gateway is None or not gateway.down_upstreams.issuperset(names):
+        return None
+    told = f"every replica of the LLM proxy has found these upstreams down: {', '.join(names)}"
+    return Told(Verdict(F, ConditionReason.UPSTREAMS_DOWN), told)
 
 
 def _conditions(

@@ -39,6 +39,7 @@ from hybridroute_api.v1alpha1.routing import (
 )
 from hybridroute_api.v1alpha1.slm import Slm
 from hybridroute_api.v1alpha1.spec import Records
+from hybridroute_api.vocabulary import PathName, ShadowServe
 
 __all__ = ["STAND_IN_MODEL", "ResolvedUpstream", "ResolvedUpstreams", "render_live_policy"]
 
@@ -89,6 +90,7 @@ def render_live_policy(
     return LivePolicy(
         route=route.metadata.name,
         mode=spec.mode,
+        shadow_serve=PathName.SLM if spec.shadow_serve is ShadowServe.SLM else PathName.LLM,
         slm=_slm_policy(spec.slm),
         llm=LlmPolicy(
             upstreams=tuple(_upstream(item, by_name[item.name]) for item in spec.llm.upstreams),

@@ -210,7 +210,7 @@ def test_a_deleted_route_leaves_nothing(
     kinds = ["serviceaccounts", "roles", "rolebindings", "configmaps", "secrets", "networkpolicies"]
     kinds += ["poddisruptionbudgets", "rayservices"]
     command = ["get", ",".join(kinds), "-n", namespace, "-l", label, "-o", "name"]
-    assert len(cluster.kubectl(*command).split()) == 13
+    assert len(cluster.kubectl(*command).split()) == 14
     assert cluster.request("DELETE", route)[0] == 200
     deadline = time.monotonic() + 60
     while left := cluster.kubectl(*command).split():

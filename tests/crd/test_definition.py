@@ -22,6 +22,16 @@ def test_explains_a_part_with_units_ranges_and_reasons(cluster: ApiServer) -> No
     assert "upstreams <[]Object> -required- Providers in order of preference, 1 to 8;" in words
 
 
+def test_explains_the_retry_budget_like_documentation(cluster: ApiServer) -> None:
+    words = " ".join(cluster.kubectl("explain", "hybridroute.spec.llm.retryBudget").split())
+    assert "FIELD: retryBudget <Object>" in words
+    for field in ("ratio", "minPerSecond", "burst", "maxAttempts"):
+        described = words.split(f" {field} <", 1)[1].split("> ", 1)[1]
+        assert len(described.split(".")[0].split()) > 4, field
+        assert "Range" in described
+        assert "default" in described
+
+
 def test_explains_a_bound_field(cluster: ApiServer) -> None:
     words = " ".join(cluster.kubectl("explain", "hybridroute.spec.slm.scaling.maxReplicas").split())
     assert "FIELD: maxReplicas <integer>" in words

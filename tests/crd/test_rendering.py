@@ -12,7 +12,7 @@ from support.api_server import ApiServer
 from support.golden import golden_names, read_golden_route
 from support.kuberay import KUBERAY, serve_kuberay
 
-SETTINGS = ClusterSettings(serve_image="hybridroute/serve:0.1.0")
+SETTINGS = ClusterSettings(serve_image="hybridroute/serve:0.1.0", pod_monitors=False)
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,9 @@ ENGINE_ARGS = {
     "enforce-eager": "true",
     "kv-cache-memory-bytes": str(512 * 1024 * 1024),
     "tool-call-parser": "hermes",
+    # The same question has the same answer, whatever was asked before.
+    "enable-prefix-caching": "false",
+    "structured-outputs-config": '{"backend": "xgrammar", "disable_any_whitespace": true}',
 }
 
 
@@ -35,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
-            item.add_marker(pytest.mark.timeout(900))
+            item.add_marker(pytest.mark.timeout(1800))
             if missing:
                 reason = f"not installed: {', '.join(missing)}; run `make venv-vllm`, then `make test-vllm`"
                 item.add_marker(pytest.mark.skip(reason=reason))

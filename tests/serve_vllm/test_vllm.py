@@ -53,6 +53,23 @@ async def runs(route: LiveRoute, sequences: int) -> bool:
     return (await engine_load(route))["vllm:num_requests_running"] == sequences
 
 
+def engine_processes(route: LiveRoute) -> list[psutil.Process]:
+    found = [process for mark in ("VLLM", "spawn_main") for process in route.processes(mark)]
+    assert found, "the engine's processes were not found"
+    return found
+
+
+def is_gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+async def serves_locally(client: AsyncOpenAI) -> bool:
+    raw = await client.chat.completions.with_raw_response.create(
+        model="hybridroute", messages=ASKED, max_tokens=4
+    )
+    return raw.headers["x-hybridroute-path"] == "slm"
+
+
 async def test_a_chat_is_kept_answered_and_accounted_for(route: LiveRoute, client: AsyncOpenAI) -> None:
     raw = await client.chat.completions.with_raw_response.create(
         model="hybridroute", messages=ASKED, max_tokens=12, temperature=0
@@ -64,7 +81,7 @@ async def test_a_chat_is_kept_answered_and_accounted_for(route: LiveRoute, clien
     document = await route.record(raw.headers["x-hybridroute-request-id"], attempts=1)
     [attempt] = document["attempts"]
     assert (attempt["outcome"], attempt["model"]) == ("ok", "smollm2-135m")
-    assert attempt["usage"]["completion_tokens"] == answer.usage.completion_tokens == 12
+    assert attempt["usage"]["completion_tokens"] == answer.usage.completion_tokens > 0
     assert attempt["busy_seconds"] > 0
 
 
@@ -77,7 +94,10 @@ async def test_a_stream_says_the_same_as_a_whole_answer(client: AsyncOpenAI) -> 
     chunks = [chunk async for chunk in stream]
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert text == whole.choices[0].message.content
-    assert chunks[-1].usage == whole.usage or chunks[-1].usage.completion_tokens == 12  # type: ignore[union-attr]
+    assert chunks[-1].usage is not None
+    assert whole.usage is not None
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
+    assert chunks[-1].usage.prompt_tokens == whole.usage.prompt_tokens
     assert len(chunks) > 6
 
 
@@ -159,16 +179,14 @@ async def test_what_the_engine_refuses_the_llm_serves(
     route: LiveRoute, client: AsyncOpenAI, provider: ScriptedUpstream
 ) -> None:
     # The estimate takes digits for few tokens; the engine counts them and says that its context is too short.
-    long = LOCAL_PROMPT + " 7" * 1500
+    long: list[Any] = [{"role": "system", "content": " 7" * 1500}, *ASKED]
     raw = await client.chat.completions.with_raw_response.create(
-        model="hybridroute", messages=[{"role": "user", "content": long}], max_tokens=16
+        model="hybridroute", messages=long, max_tokens=16
     )
     assert raw.headers["x-hybridroute-path"] == "llm"
     assert raw.headers["x-hybridroute-gate"] == "capability"
     with pytest.raises(openai.BadRequestError) as refused:
-        await client.chat.completions.create(
-            model="slm", messages=[{"role": "user", "content": long}], max_tokens=16
-        )
+        await client.chat.completions.create(model="slm", messages=long, max_tokens=16)
     assert refused.value.code == "context_length_exceeded"
 
 
@@ -235,27 +253,34 @@ async def test_the_engine_s_load_is_in_the_keepers_metrics(route: LiveRoute, cli
             for sample in family.samples
         }
         running = values.get(("hybridroute_engine_sequences", "running"))
-        return running == 1 and values[("hybridroute_engine_cache_use_ratio", None)] > 0
+        return running == 1 and values.get(("hybridroute_engine_cache_use_ratio", None), 0) > 0
 
     await route.until(seen, seconds=20)
     await stream.close()
 
 
+async def test_a_replica_whose_engine_dies_is_replaced(route: LiveRoute, client: AsyncOpenAI) -> None:
+    [replica] = route.processes("ServeReplica:slm:slm")
+    for process in engine_processes(route):
+        process.kill()
+
+    async def ended() -> bool:
+        return is_gone(replica)
+
+    await route.until(ended)
+    await route.until(lambda: serves_locally(client), seconds=600)
+
+
 async def test_a_replica_that_is_killed_takes_its_engine_along_and_comes_back(
     route: LiveRoute, client: AsyncOpenAI
 ) -> None:
-    engines = [process for mark in ("VLLM", "spawn_main") for process in route.processes(mark)]
-    assert engines, "the engine's processes were not found"
+    engines = engine_processes(route)
     [replica] = route.processes("ServeReplica:slm:slm")
     replica.kill()
-    _, alive = await asyncio.to_thread(psutil.wait_procs, engines, 30)
-    assert alive == []
 
-    async def back() -> bool:
-        raw = await client.chat.completions.with_raw_response.create(
-            model="hybridroute", messages=ASKED, max_tokens=4
-        )
-        # The LLM answers meanwhile: no request is lost.
-        return raw.headers["x-hybridroute-path"] == "slm"
+    async def gone() -> bool:
+        return all(is_gone(process) for process in engines)
 
-    await route.until(back, seconds=600)
+    await route.until(gone)
+    # The LLM answers meanwhile: no request is lost.
+    await route.until(lambda: serves_locally(client), seconds=600)

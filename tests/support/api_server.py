@@ -20,7 +20,9 @@ _PROGRAMS = ("etcd", "kube-apiserver", "kubectl", "openssl")
 _TOKEN = "test-admin"
 _OPERATOR_TOKEN = "test-operator"
 OPERATOR_USER = "operator"
-_START_SECONDS = 90.0
+_START_SECONDS = 180.0
+_ANSWER_SECONDS = 120.0
+"""The definitions of KubeRay take a busy machine half a minute each."""
 _OPEN = ssl._create_unverified_context()  # the server makes its own certificate
 
 
@@ -40,14 +42,14 @@ class ApiServer:
         headers = {"Authorization": f"Bearer {_TOKEN}", "Content-Type": kind}
         request = urllib.request.Request(self.url + path, data=data, headers=headers, method=method)
         try:
-            with urllib.request.urlopen(request, context=_OPEN, timeout=30) as answer:
+            with urllib.request.urlopen(request, context=_OPEN, timeout=_ANSWER_SECONDS) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
                 text = error.read().decode()
             return error.code, json.loads(text) if text.startswith("{") else text
 
-    def wait_for(self, path: str, holds: Callable[[int, Any], bool], *, seconds: float = 30.0) -> Any:
+    def wait_for(self, path: str, holds: Callable[[int, Any], bool], *, seconds: float = 120.0) -> Any:
         """Ask again and again until status and document satisfy `holds`; return the document."""
         deadline = time.monotonic() + seconds
         while True:

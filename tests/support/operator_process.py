@@ -69,6 +69,11 @@ class OperatorProcess:
             self._process = subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
         self._wait_until_healthy()
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def stop(self) -> int:
         """Ask it to end, as a pod's deletion does; return its exit status."""
         self._process.send_signal(signal.SIGTERM)

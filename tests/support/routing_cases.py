@@ -32,6 +32,7 @@ def policy_of(
     tools: bool = False,
     json_schema: bool = False,
     budget: BudgetPolicy | None = None,
+    shadow_serve: PathName = PathName.LLM,
 ) -> LivePolicy:
     upstream = Upstream(
         name="primary",
@@ -44,6 +45,7 @@ def policy_of(
     return LivePolicy(
         route="support",
         mode=mode,
+        shadow_serve=shadow_serve,
         slm=SlmPolicy(
             model_name="small",
             context_tokens=CONTEXT_TOKENS,

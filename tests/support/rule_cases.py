@@ -44,6 +44,11 @@ def routing(**fields: Any) -> dict[str, Any]:
 
 RULE_CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     # rule, an object that breaks it, an object next to it that does not
+    (
+        "shadow-serve-unused",
+        {"spec": {"mode": "Hybrid", "shadowServe": "SLM"}},
+        {"spec": {"mode": "Shadow", "shadowServe": "SLM"}},
+    ),
     ("scaling-bounds", slm(scaling={"minReplicas": 2}), slm(scaling={"minReplicas": 2, "maxReplicas": 2})),
     ("scaling-bounds", routing(scaling={"minReplicas": 2}), routing(scaling={"maxReplicas": 2})),
     (

@@ -8,13 +8,16 @@ import typer
 from rich.table import Table
 
 from hybridroute_api.v1alpha1.routing import Routing
+from hybridroute_api.v1alpha1.slm import BUNDLED_MODELS
 from hybridroute_cli.documents import load_route
 from hybridroute_cli.lab import lab_errors, need_lab
 from hybridroute_cli.output import CommandError, command_errors, console, print_json
 from hybridroute_cli.problems import InvalidDocumentError
 from hybridroute_cli.progress import progress_bar
 from hybridroute_render.live import ResolvedUpstream, render_live_policy
-from hybridroute_serve.routing.artifact.validity import SYSTEM_PROMPT, digest_prompt, route_models
+from hybridroute_serve.engines.engine import EngineError
+from hybridroute_serve.engines.models import find_model, hash_file
+from hybridroute_serve.routing.artifact.validity import SYSTEM_PROMPT, WEIGHTS, digest_prompt, route_models
 
 if TYPE_CHECKING:
     from hybridroute_serve.routing.artifact.file import ArtifactFile
@@ -171,7 +174,17 @@ def _models_of_route(file: Path | None) -> dict[str, str]:
     # Where keys and policy are says nothing of models, and need not be known yet.
     spec = route.spec.model_copy(update={"routing": Routing(), "auth": None})
     resolved = tuple(ResolvedUpstream(item.name, base_url=item.base_url) for item in spec.llm.upstreams)
-    return route_models(render_live_policy(route.model_copy(update={"spec": spec}), resolved))
+    named = route_models(render_live_policy(route.model_copy(update={"spec": spec}), resolved))
+    return named | _weights_of(file, spec.slm.model.uri)
+
+
+def _weights_of(file: Path, uri: str) -> dict[str, str]:
+    """Return the digest of the SLM's file, or nothing where this machine does not have it, such as one in an image."""
+    try:
+        model = find_model(uri if uri in BUNDLED_MODELS else str(file.parent / uri))
+    except EngineError:
+        return {}
+    return {WEIGHTS: hash_file(model.path)}
 
 
 def _named_prompt(file: Path | None) -> dict[str, str]:

@@ -72,10 +72,8 @@ class ConditionReason(StrEnum):
     """The spec breaks a rule."""
     REPLICAS_UP = "ReplicasUp"
     """At least one replica answers."""
-    NO_REPLICAS = "NoReplicas"
-    """No replica answers."""
     UPSTREAMS_DOWN = "UpstreamsDown"
-    """No upstream answers."""
+    """Every replica of the LLM proxy has found every upstream down."""
     CREDENTIALS_MISSING = "CredentialsMissing"
     """No upstream has its key and authorities, or clients' keys are missing: an object or its entry does not exist."""
     UNSCHEDULABLE = "Unschedulable"
@@ -136,7 +134,7 @@ class PartStates:
                 return {PathName.SLM: self.slm}
             case Mode.LLM_ONLY:
                 return {PathName.LLM: self.llm}
-            case Mode.HYBRID:
+            case Mode.HYBRID | Mode.SHADOW:
                 return {PathName.SLM: self.slm, PathName.LLM: self.llm}
 
 

@@ -38,7 +38,8 @@ from hybridroute_api.v1alpha1.slm import (
     Slm,
     SlmTimeouts,
 )
-from hybridroute_api.vocabulary import DriftAction
+from hybridroute_api.v1alpha1.spec import HybridRouteSpec
+from hybridroute_api.vocabulary import DriftAction, Mode
 from hybridroute_api.windows import parse_window
 
 __all__ = ["RULES", "Rule", "Violation", "broken_rules", "values_at"]
@@ -139,7 +140,7 @@ class Rule:
     `{*}`. Defaults are filled in before it runs. Empty where CEL's cost limits forbid it: models alone refuse then.
     """
     field: str = ""
-    """Field below the path that the message belongs to; default: the path itself."""
+    """Field below the path that the message belongs to, such as `model.uri`; default: the path itself."""
     blames: Callable[[Any], Location] = lambda _: ()
     """The same where it depends on the value that breaks the rule, such as an item of a list."""
 
@@ -147,7 +148,7 @@ class Rule:
         """Return how the value at a location breaks the rule, or None."""
         if self.holds(value):
             return None
-        below = (self.field,) if self.field else self.blames(value)
+        below = tuple(self.field.split(".")) if self.field else self.blames(value)
         return Violation(self.id, (*location, *below), self.message)
 
 
@@ -303,10 +304,6 @@ def _is_file(uri: str) -> bool:
     return bool(re.match(_CLAIM, uri)) or not re.match(_SCHEME, uri)
 
 
-def _model_uri_of(_: Slm) -> Location:
-    return ("model", "uri")
-
-
 def _usable_hub_credentials(credentials: HubCredentials) -> bool:
     return credentials.env is not None or credentials.secret_name is not None
 
@@ -423,6 +420,10 @@ def _tightening_is_tighter(routing: Routing) -> bool:
     return routing.drift.tighten_max_risk <= allowed
 
 
+def _shadow_has_its_mode(spec: HybridRouteSpec) -> bool:
+    return spec.shadow_serve is None or spec.mode is Mode.SHADOW
+
+
 def _cel_list(words: Iterable[str]) -> str:
     return f"[{', '.join(repr(word) for word in words)}]"
 
@@ -446,6 +447,14 @@ _FOLDERS: Final = (
 
 RULES: Final[tuple[Rule, ...]] = (
     Rule(
+        "shadow-serve-unused",
+        ("spec",),
+        "is used by mode Shadow alone: set mode to Shadow, or leave it out",
+        _shadow_has_its_mode,
+        cel="!has(self.shadowServe) || self.mode == 'Shadow'",
+        field="shadowServe",
+    ),
+    Rule(
         "scaling-bounds",
         _SCALING_PATHS,
         "is below minReplicas: raise maxReplicas (default 1) or lower minReplicas",
@@ -460,7 +469,7 @@ RULES: Final[tuple[Rule, ...]] = (
         " pvc://<claim>/<path>.gguf",
         _llamacpp_scheme,
         cel=f"self.engine != 'llamacpp' || self.model.uri in {_cel_list(BUNDLED_MODELS)} || {_CEL_FILE}",
-        blames=_model_uri_of,
+        field="model.uri",
     ),
     Rule(
         "model-file",
@@ -468,7 +477,7 @@ RULES: Final[tuple[Rule, ...]] = (
         f"must end in .gguf, the only file format that llamacpp reads, or be {' or '.join(BUNDLED_MODELS)}",
         _llamacpp_file,
         cel=f"self.engine != 'llamacpp' || !({_CEL_FILE}) || self.model.uri.endsWith('{_GGUF}')",
-        blames=_model_uri_of,
+        field="model.uri",
     ),
     Rule(
         "model-folder",
@@ -479,7 +488,7 @@ RULES: Final[tuple[Rule, ...]] = (
             f"self.engine != 'vllm' || self.model.uri.matches('{_HUB}')"
             f" || (({_CEL_FILE}) && !self.model.uri.endsWith('{_GGUF}'))"
         ),
-        blames=_model_uri_of,
+        field="model.uri",
     ),
     Rule(
         "hub-credentials-engine",
@@ -487,7 +496,7 @@ RULES: Final[tuple[Rule, ...]] = (
         _VLLM_ALONE,
         _engine_has_credentials,
         cel="self.engine == 'vllm' || !has(self.model.credentials)",
-        blames=lambda _: ("model", "credentials"),
+        field="model.credentials",
     ),
     Rule(
         "hub-credential-source",
@@ -551,7 +560,7 @@ RULES: Final[tuple[Rule, ...]] = (
         f"needs engineArgs {TOOL_PARSER_ARGUMENT}, without which vllm refuses tools: name the model's, such as hermes",
         _tools_have_parser,
         cel=f"self.engine != 'vllm' || !self.capabilities.tools || '{TOOL_PARSER_ARGUMENT}' in self.engineArgs",
-        blames=lambda _: ("capabilities", "tools"),
+        field="capabilities.tools",
     ),
     Rule(
         "gpu-price",

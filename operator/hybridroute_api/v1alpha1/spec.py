@@ -12,7 +12,7 @@ from hybridroute_api.v1alpha1.llm import Llm
 from hybridroute_api.v1alpha1.model import CLUSTER_ONLY, Count, Flag, ImageName, ObjectName, SpecModel
 from hybridroute_api.v1alpha1.routing import Routing
 from hybridroute_api.v1alpha1.slm import Slm
-from hybridroute_api.vocabulary import Mode
+from hybridroute_api.vocabulary import Mode, ShadowServe
 
 __all__ = ["HybridRouteSpec", "Limits", "Pods", "Records", "Topology"]
 
@@ -73,8 +73,12 @@ class HybridRouteSpec(SpecModel):
     """What is asked for."""
 
     mode: Mode = Mode.HYBRID
-    """Hybrid asks the gates; LocalOnly and LLMOnly force a path and serve as kill switches. Default Hybrid,
-    the purpose of the object.
+    """Hybrid asks the gates; LocalOnly and LLMOnly force a path and serve as kill switches; Shadow asks the gates and
+    records what they say, while the path of `shadowServe` serves. Default Hybrid, the purpose of the object.
+    """
+    shadow_serve: ShadowServe | None = None
+    """Which path serves in mode Shadow, SLM or LLM; what the SLM cannot serve goes to the LLM. Default LLM, as before
+    there was an SLM.
     """
     slm: Slm
     """The small language model. Required."""

@@ -13,7 +13,15 @@ from hybridroute_api.v1alpha1.conditions import ConditionStatus, ConditionType
 from hybridroute_api.v1alpha1.model import ApiModel
 from hybridroute_api.vocabulary import Mode
 
-__all__ = ["Condition", "HybridRouteStatus", "PathStatus", "PathsStatus", "StatusBudget", "StatusCost"]
+__all__ = [
+    "Condition",
+    "HybridRouteStatus",
+    "PathStatus",
+    "PathsStatus",
+    "ScalingDecision",
+    "StatusBudget",
+    "StatusCost",
+]
 
 
 class StatusModel(ApiModel):
@@ -58,6 +66,21 @@ class PathsStatus(StatusModel):
     """The small language model. Default: none seen."""
     llm: PathStatus = PathStatus()
     """The proxy to the remote LLM. Default: none seen."""
+
+
+class ScalingDecision(StatusModel):
+    """A change of a part's replicas."""
+
+    at: datetime
+    """When it was seen, in UTC; at most half a minute late. Required."""
+    part: str = Field(min_length=1, max_length=16)
+    """What was scaled: router, slm or llm. Required, 1 to 16 characters."""
+    before: int = Field(ge=0)
+    """Replicas that answered before, from 0. Required."""
+    after: int = Field(ge=0)
+    """Replicas that answer since, from 0. Required."""
+    reason: str = Field(max_length=1024)
+    """Why, in words, at most 1024 characters. Required."""
 
 
 class StatusCost(StatusModel):
@@ -116,6 +139,8 @@ class HybridRouteStatus(StatusModel):
     """Verdicts, at most one a type. Default none: not observed yet."""
     paths: PathsStatus = PathsStatus()
     """Replicas of each part. Default: none seen."""
+    scaling: tuple[ScalingDecision, ...] = Field(default=(), max_length=5)
+    """The last changes of replicas, the newest first, at most 5. Default none: none seen."""
     slm_percent: int | None = Field(default=None, ge=0, le=100)
     """Share of the retained requests that the SLM served, in percent, 0 to 100. Default none: no request yet.
     """

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridroute_lab.calibrate import CalibrateOptions, calibrate_labels
+from hybridroute_lab.evaluation.complexity import complexity
 from hybridroute_lab.evaluation.metrics import area_under_roc, false_positives_at
 from hybridroute_lab.feature_table import Progress, no_progress
 from hybridroute_lab.scoring import score_prompts, time_decisions
@@ -56,7 +57,10 @@ def evaluate_scope(
     named = [name == label for name, label in zip(known.nearest, inside.labels, strict=True)]
     vectors = np.stack([embedder.embed(routing_text(text)) for text in train.texts])
     nearest = [_nearest(rows.vectors, vectors) for rows in (known, other)]
-    lengths = [np.array([float(len(text)) for text in rows.texts]) for rows in (inside, outside)]
+    lengths, complexities = (
+        [np.array([float(measure(text)) for text in rows.texts]) for rows in (inside, outside)]
+        for measure in (len, complexity)
+    )
     report = {
         "auroc": round(area_under_roc(known.scope, other.scope), 4),
         "fpr95": round(false_positives_at(0.95, known.scope, other.scope), 4),
@@ -71,13 +75,19 @@ def evaluate_scope(
         "artifact_bytes": len(data),
         "baselines": {
             "random": {"auroc": 0.5},
-            "prompt_length": {
-                "auroc": round(max(area_under_roc(*lengths), area_under_roc(*lengths[::-1])), 4)
-            },
-            "nearest_neighbour": {"auroc": round(area_under_roc(*nearest), 4)},
+            "prompt_length": {"auroc": _either_way(*lengths)},
+            "complexity_heuristic": {"auroc": _either_way(*complexities)},
+            "knn": {"auroc": round(area_under_roc(*nearest), 4)},
+            "oracle": {"auroc": 1.0},
         },
     }
     return ScopeEvaluation(report, known.scope, other.scope, threshold)
+
+
+def _either_way(inside: Floats, outside: Floats) -> float:
+    """Return the AUROC of "high is in scope" or of "low is in scope", whichever is better."""
+    found = area_under_roc(inside, outside)
+    return round(max(found, 1.0 - found), 4)
 
 
 def _nearest(vectors: NDArray[np.float32], known: NDArray[np.float32]) -> Floats:

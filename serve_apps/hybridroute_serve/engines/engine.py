@@ -12,11 +12,15 @@ from hybridroute_api.vocabulary import Api
 from hybridroute_serve.wire.asgi import ASGIApp
 from hybridroute_serve.wire.errors import ErrorAnswer
 
-__all__ = ["Dialect", "Engine", "EngineDescription", "EngineError", "EngineSignals"]
+__all__ = ["Dialect", "Engine", "EngineDeadError", "EngineDescription", "EngineError", "EngineSignals"]
 
 
 class EngineError(Exception):
     """An engine cannot start or does not answer. The message says what to do."""
+
+
+class EngineDeadError(EngineError):
+    """The engine has died and will not come back; only another replica helps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ class Engine(Protocol):
         """Generate one token; return when it has come."""
 
     async def signals(self) -> EngineSignals:
-        """Ask for the load."""
+        """Ask for the load. Raises `EngineDeadError` when there is nothing left to ask."""
 
     def describe(self) -> EngineDescription:
         """Say what is served; only after `start`."""

@@ -14,11 +14,12 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from hybridroute_api.model_uris import parse_hub
-from hybridroute_serve.engines.engine import EngineDescription, EngineError, EngineSignals
+from hybridroute_serve.engines.engine import EngineDeadError, EngineDescription, EngineError, EngineSignals
 from hybridroute_serve.engines.in_process import post_to_app, read_whole
 from hybridroute_serve.engines.models import find_folder, hash_folder
 from hybridroute_serve.engines.vllm_arguments import ArgumentProblem, is_installed, parse_arguments
@@ -70,6 +71,7 @@ class VllmEngine:
         self._settings = settings
         self._stack = AsyncExitStack()
         self._description: EngineDescription | None = None
+        self._client: Any = None
         self.app: ASGIApp | None = None
         self.dialect = VllmDialect()
 
@@ -94,7 +96,7 @@ class VllmEngine:
                 # In a thread: importing vLLM takes seconds.
                 own = _own_words(settings, model, adapters)
                 parsed = await asyncio.to_thread(parse_arguments, own, settings.arguments)
-                self.app = await self._stack.enter_async_context(_serving(parsed))
+                self.app, self._client = await self._stack.enter_async_context(_serving(parsed))
             except ArgumentProblem as problem:
                 raise EngineError(f"spec.slm.engineArgs: {problem}") from None
             except (ValueError, TypeError, RuntimeError, OSError) as error:
@@ -144,6 +146,8 @@ class VllmEngine:
     async def signals(self) -> EngineSignals:
         """Read the engine's own metrics, which are kept in this process. Raises `EngineError`."""
         self._running_app()
+        if self._client.errored:
+            raise EngineDeadError(f"vLLM's engine died: {self._client.dead_error}")
         from prometheus_client import REGISTRY  # noqa: PLC0415 - vLLM's registry
 
         values = dict.fromkeys((_RUNNING, _WAITING, _CACHE), 0.0)
@@ -173,8 +177,8 @@ class VllmEngine:
 
 
 @asynccontextmanager
-async def _serving(parsed: argparse.Namespace) -> AsyncIterator[ASGIApp]:
-    """Start the engine and yield its server's application, as `vllm serve` does, but for the socket."""
+async def _serving(parsed: argparse.Namespace) -> AsyncIterator[tuple[ASGIApp, Any]]:
+    """Start the engine and yield its server's application and its client, as `vllm serve` does without the socket."""
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state  # noqa: PLC0415
     from vllm.entrypoints.launchers.api_server.entry import build_async_engine_client  # noqa: PLC0415
     from vllm.entrypoints.launchers.app import build_app  # noqa: PLC0415
@@ -184,7 +188,7 @@ async def _serving(parsed: argparse.Namespace) -> AsyncIterator[ASGIApp]:
         app = build_app(parsed, tasks, client.model_config)
         await init_app_state(client, app.state, parsed, tasks)
         async with app.router.lifespan_context(app):
-            yield app
+            yield app, client
 
 
 def _own_words(settings: VllmSettings, model: str, adapters: Mapping[str, str]) -> list[str]:
@@ -197,6 +201,9 @@ def _own_words(settings: VllmSettings, model: str, adapters: Mapping[str, str]) 
         f"--max-num-seqs={settings.parallel_sequences}",
         f"--tensor-parallel-size={settings.tensor_parallel}",
     ]
+    if settings.tensor_parallel > 1:
+        # vLLM would ask Ray for further actors; the replica holds all its accelerators itself.
+        words.append("--distributed-executor-backend=mp")
     if hub is not None and hub.revision is not None:
         words.append(f"--revision={hub.revision}")
     if adapters:

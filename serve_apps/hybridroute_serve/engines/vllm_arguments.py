@@ -20,7 +20,7 @@ __all__ = ["ArgumentProblem", "argument_words", "check_arguments", "is_installed
 
 _FLAGS = {"true": True, "false": False}
 _CHECK_SECONDS = 300.0
-_NAMED = re.compile(r"^argument (?:\S*/)?--(?P<name>[\w.-]+)[^:]*: (?P<what>.*)$", re.DOTALL)
+_NAMED = re.compile(r"^argument (?:-\w+/)*--(?P<name>[\w.-]+)[^:]*: (?P<what>.*)$", re.DOTALL)
 _TOOL_PARSER, _AUTO_TOOLS = "tool-call-parser", "enable-auto-tool-choice"
 
 

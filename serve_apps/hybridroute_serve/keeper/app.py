@@ -34,7 +34,7 @@ from hybridroute_serve.keeper.committer import BadBatchError
 from hybridroute_serve.keeper.documents import gauge_state, show_records, show_request, show_state
 from hybridroute_serve.keeper.dollars import BudgetsNotReadyError, EndedReplicaError
 from hybridroute_serve.keeper.metrics import expose_metrics
-from hybridroute_serve.keeper.policy_documents import gauge_promise, show_policy
+from hybridroute_serve.keeper.policy_documents import gauge_promise, show_policy, show_report
 from hybridroute_serve.keeper.reads import Reads
 from hybridroute_serve.keeper.service import Keeper, NoPolicyError
 from hybridroute_serve.keeper.store import FencedError
@@ -47,6 +47,8 @@ __all__ = ["build_keeper_app"]
 _BATCHES = msgspec.json.Decoder(Batch)
 _DEFAULT_LIMIT = 100
 _MAX_LIMIT = 1000
+_REPORT_LIMIT = 10_000
+_MAX_REPORT_LIMIT = 100_000
 _SERVER = "server_error"
 
 
@@ -82,6 +84,7 @@ def build_keeper_app(
             Route("/records", endpoints.show_records),
             Route("/records/{request_id:path}", endpoints.show_record),
             Route("/costs", endpoints.show_costs),
+            Route("/report", endpoints.show_report),
             Route("/metrics", endpoints.show_metrics),
             Route("/healthz", endpoints.show_health),
         ],
@@ -156,7 +159,7 @@ class _Endpoints:
 
     async def show_standing(self, request: Request) -> Response:
         """Where drift stands; 304 when the asker knows."""
-        body = msgspec.json.encode(self.keeper.drift.standing())
+        body = msgspec.json.encode(self.keeper.standing())
         etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers={"etag": etag})
@@ -197,6 +200,23 @@ class _Endpoints:
     async def show_costs(self, _: Request) -> Response:
         """Costs per path."""
         return answer_json(account_costs(await self.keeper.read(Reads.read_totals)))
+
+    async def show_report(self, request: Request) -> Response:
+        """What the latest requests would have cost at other risks: `limit` (10,000, at most 100,000)."""
+        try:
+            limit = int(request.query_params.get("limit", _REPORT_LIMIT))
+        except ValueError:
+            limit = 0
+        if not 1 <= limit <= _MAX_REPORT_LIMIT:
+            return bad_request(f"limit is an integer from 1 to {_MAX_REPORT_LIMIT}.")
+        keeper = self.keeper
+        held, policy = keeper.artifacts.held, keeper.live.policy
+        terms = keeper.artifacts.plan(policy)
+        if held is None or policy is None or policy.routing.artifact is None or terms is None:
+            return _unknown("calibrated policy")
+        asked = policy.routing.artifact
+        stored = await keeper.read(lambda reads: reads.read_costs(limit, 0.0))
+        return answer_json(show_report(held, asked, terms, stored))
 
     async def show_state(self, _: Request) -> Response:
         """What a status is made of."""

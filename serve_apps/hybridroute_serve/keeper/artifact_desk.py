@@ -207,7 +207,7 @@ class _ConfigMapPlace:
         if packed is None and text is None:
             raise _UnreadableError(f"ConfigMap {self._name} has no entry {self._entry}")
         try:
-            return base64.b64decode(packed, validate=True) if packed is not None else text.encode()
+            return base64.b64decode(packed, validate=True) if packed is not None else str(text).encode()
         except binascii.Error as error:
             raise _UnreadableError(f"entry {self._entry} of ConfigMap {self._name} is no base64") from error
 

@@ -24,7 +24,7 @@ from hybridroute_serve.keeper.metrics import Gauges
 from hybridroute_serve.keeper.reads import KnownReplica, StoredAttempt, StoredRequest
 from hybridroute_serve.keeper.tally import TotalKey
 
-__all__ = ["ALIVE_SECONDS", "gauge_state", "show_records", "show_request", "show_state"]
+__all__ = ["ALIVE_SECONDS", "gauge_state", "is_alive", "show_records", "show_request", "show_state"]
 
 ALIVE_SECONDS = 10.0
 """A replica is shown as alive when it was heard from within this: five heartbeats."""
@@ -92,7 +92,7 @@ def gauge_state(
     now: float,
 ) -> Gauges:
     """What is true now, for `/metrics`."""
-    alive = [replica.heartbeat for replica in replicas if _is_alive(replica, now)]
+    alive = [replica.heartbeat for replica in replicas if is_alive(replica, now)]
     return {
         EPOCH: {(route,): epoch},
         REPLICAS: {(route, app): count for app, count in Counter(beat.app for beat in alive).items()},
@@ -115,8 +115,9 @@ def _show_attempt(attempt: StoredAttempt) -> dict[str, Any]:
 def _show_replica(replica: KnownReplica, now: float) -> dict[str, Any]:
     shown: dict[str, Any] = msgspec.to_builtins(replica.heartbeat)
     del shown["app"], shown["ended"]
-    return shown | {"heard_at": replica.heard_at, "alive": _is_alive(replica, now)}
+    return shown | {"heard_at": replica.heard_at, "alive": is_alive(replica, now)}
 
 
-def _is_alive(replica: KnownReplica, now: float) -> bool:
+def is_alive(replica: KnownReplica, now: float) -> bool:
+    """Return whether the replica was heard from lately."""
     return not replica.ended and now - replica.heard_at < ALIVE_SECONDS

@@ -88,6 +88,16 @@ class Reads:
         records = [_RECORDS.decode(body) for (body,) in rows]
         return [StoredRequest(record, self._read_attempts(record.request_id)) for record in records]
 
+    def read_costs(self, limit: int, since: float) -> list[tuple[DecisionRecord, int]]:
+        """The latest ended requests with what their attempts cost, nano-USD, newest first."""
+        rows = self._connection.execute(
+            "SELECT body, (SELECT coalesce(sum(cost_nano_usd), 0) FROM attempts"
+            " WHERE attempts.request_id = requests.request_id) FROM requests"
+            " WHERE received_at >= ? ORDER BY received_at DESC, seq DESC LIMIT ?",
+            (since, limit),
+        )
+        return [(_RECORDS.decode(body), int(cost)) for body, cost in rows]
+
     def read_conversation(self, key: str) -> PathName | None:
         """Where a conversation was served last."""
         row = self._connection.execute("SELECT path FROM conversations WHERE key = ?", (key,)).fetchone()

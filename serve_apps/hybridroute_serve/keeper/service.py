@@ -12,19 +12,22 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from hybridroute_api.facts import MODEL_DIGEST
 from hybridroute_api.records import Batch
 from hybridroute_api.serving import DATABASE_NAME, KeeperArgs, LivePolicy
-from hybridroute_api.standing import Guarantee
+from hybridroute_api.standing import DriftStanding, Guarantee
 from hybridroute_serve.budgets import store as ledger_store
 from hybridroute_serve.keeper import artifact_desk
 from hybridroute_serve.keeper.api_server import ApiConnection, ConfigMap, find_api_access
 from hybridroute_serve.keeper.budget_messages import ShareAnswer, ShareCall
 from hybridroute_serve.keeper.committer import Committer
 from hybridroute_serve.keeper.config_map import ConfigMapFollower
+from hybridroute_serve.keeper.documents import is_alive
 from hybridroute_serve.keeper.dollars import DollarParts, Dollars
 from hybridroute_serve.keeper.ledger_home import ConfigMapLedgerHome, FileLedgerHome, LedgerHome
 from hybridroute_serve.keeper.live import LiveFile
@@ -34,6 +37,7 @@ from hybridroute_serve.keeper.retention import enforce_retention
 from hybridroute_serve.keeper.retry_shares import RetryShares
 from hybridroute_serve.keeper.store import FencedError, Store
 from hybridroute_serve.keeper.tally import Totals
+from hybridroute_serve.routing.artifact.validity import changed_weights
 from hybridroute_serve.routing.embedding import read_embedding_digest
 from hybridroute_serve.routing.guarantee import decide_guarantee
 
@@ -82,6 +86,7 @@ class Keeper:
         self._api: ApiConnection | None = None
         self._follower: ConfigMapFollower | None = None
         self._read_embedding = read_embedding
+        self._weights: frozenset[str] = frozenset()
         if args.live_config_map is not None or args.ledger_config_map is not None:
             self._api = ApiConnection(find_api_access(os.environ))
         if self._api is not None and args.live_config_map is not None:
@@ -248,12 +253,18 @@ class Keeper:
             await self.check_budgets()
             await self._sleep(BUDGETS_SECONDS)
 
+    def standing(self) -> DriftStanding:
+        """Return what routers decide by beside the live policy."""
+        held = self.artifacts.held
+        changed = changed_weights(held.header, self._weights) if held is not None else None
+        return replace(self.drift.standing(), changed=changed)
+
     def judge_promise(self) -> Guarantee:
         """Return whether the promise holds."""
         policy = self.live.policy
         return decide_guarantee(
             self.artifacts.plan(policy),
-            self.drift.standing(),
+            self.standing(),
             asked=policy is not None and policy.routing.artifact is not None,
             problem=self.artifacts.problem,
         )
@@ -262,6 +273,15 @@ class Keeper:
         while True:
             await self._sleep(artifact_desk.POLL_SECONDS)
             await self.artifacts.refresh(self.live.policy)
+            # While no replica lives, the weights that are loaded next are not known: the last ones count.
+            self._weights = await self._read_weights() or self._weights
+
+    async def _read_weights(self) -> frozenset[str]:
+        replicas = await self.read(Reads.read_replicas)
+        alive = (replica.heartbeat for replica in replicas if is_alive(replica, self.now))
+        return frozenset(
+            beat.facts[MODEL_DIGEST] for beat in alive if beat.app == "slm" and MODEL_DIGEST in beat.facts
+        )
 
     async def _follow_artifact(self) -> None:
         held = self.artifacts.held

@@ -110,6 +110,8 @@ class Progress:
             record,
             cluster=decision.cluster,
             topic=decision.topic,
+            shadow_gate=decision.shadow_gate,
+            shadow_path=decision.shadow_path,
             guarantee_covered=judged and outside is None,
             outside_promise=outside,
             confidence=decision.confidence,

@@ -17,6 +17,9 @@ overflow may move the request to the other path. What may not be moved:
 | confidence, LLM, a local example within the scope threshold | - | SLM | `onExhausted` |
 | confidence, LLM, no such example | - | 503: nothing says that the SLM is fit | `onExhaustedOutOfScope` |
 | confidence or drift, LLM, by a calibrated policy that knows it | - | SLM | `onExhausted` |
+| mode Shadow on the SLM | LLM | - | 429 if it had moved to the LLM |
+| mode Shadow on the LLM, the gates know the SLM fit | - | SLM | `onExhausted` |
+| mode Shadow on the LLM, else | - | 503 | `onExhaustedOutOfScope` |
 
 `Degrade` sends it to the SLM, if that is up and able; `Reject`, and `Degrade` with nowhere to go, pass the llm-proxy's
 429 on with the time at which there is money again. A key that is local-only comes before everything else: what
@@ -72,7 +75,10 @@ def decide_route(
         return _settle(RouteDecision(PathName.LLM, Gate.FORCED, "mode LLMOnly"), health)
     if choice.path is not None:
         return _settle(RouteDecision(choice.path, Gate.FORCED, f"model {request.requested_model}"), health)
-    return _settle(_ask_gates(request, policy, scorer, standing), health)
+    decision = _ask_gates(request, policy, scorer, standing)
+    if policy.mode is Mode.SHADOW:
+        decision = _shadow(decision, policy.shadow_serve)
+    return _settle(decision, health)
 
 
 def plan_failover(
@@ -152,6 +158,27 @@ def _keep_local(mode: Mode, asked_for: PathName | None) -> RouteDecision:
         unavailable = Rejection(503, ErrorCode.PATH_UNAVAILABLE, message)
         return RouteDecision(None, Gate.FORCED, f"{reason}, mode {mode}", rejection=unavailable)
     return RouteDecision(PathName.SLM, Gate.FORCED, reason)
+
+
+def _shadow(chosen: RouteDecision, path: PathName) -> RouteDecision:
+    """Return the decision of mode Shadow: one path serves, and what the gates chose is noted.
+
+    What the SLM cannot serve at all goes to the LLM. While the path is down the other serves what it is fit for.
+    """
+    noted = replace(chosen, shadow_gate=chosen.gate, shadow_path=chosen.path)
+    if path is PathName.SLM and chosen.gate is Gate.CAPABILITY:
+        return noted
+    fit = chosen.path is PathName.SLM or PathName.SLM in chosen.fallbacks
+    to_llm: tuple[PathName, ...] = (PathName.SLM,) if fit else ()
+    return replace(
+        noted,
+        path=path,
+        gate=Gate.FORCED,
+        reason=f"mode Shadow; {chosen.path or 'refused'} by {chosen.gate}: {chosen.reason}",
+        fallbacks=(PathName.LLM,) if path is PathName.SLM else to_llm,
+        slm_fitness=Fitness.FIT if fit else chosen.slm_fitness,
+        rejection=None,
+    )
 
 
 def _ask_gates(

@@ -50,6 +50,9 @@ def decide_guarantee(
     if terms.guarantee.status is not GuaranteeStatus.TRUE:
         return terms.guarantee
     if standing is not None and standing.artifact == terms.artifact:
+        if standing.changed is not None:
+            message = f"{standing.changed}: certify the policy on labels of what serves now"
+            return Guarantee(GuaranteeStatus.FALSE, GuaranteeReason.MODELS_CHANGED, message)
         if standing.void is not None:
             message = f"{standing.void}; certify the policy on new labels"
             return Guarantee(GuaranteeStatus.FALSE, GuaranteeReason.DRIFTED, message)

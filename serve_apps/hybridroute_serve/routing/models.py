@@ -24,9 +24,9 @@ class ModelChoice:
 
 def served_models(route: str, mode: Mode, adapters: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Return the names that this route serves in this mode, the deciding ones first, the SLM's adapters last."""
-    forced = {Mode.HYBRID: tuple(PathName), Mode.LOCAL_ONLY: (PathName.SLM,), Mode.LLM_ONLY: (PathName.LLM,)}
-    beside = adapters if PathName.SLM in forced[mode] else ()
-    return tuple(dict.fromkeys((DECIDE_MODEL, route, *(path.value for path in forced[mode]), *beside)))
+    forced = {Mode.LOCAL_ONLY: (PathName.SLM,), Mode.LLM_ONLY: (PathName.LLM,)}.get(mode, tuple(PathName))
+    beside = adapters if PathName.SLM in forced else ()
+    return tuple(dict.fromkeys((DECIDE_MODEL, route, *(path.value for path in forced), *beside)))
 
 
 def resolve_model(requested: str, route: str, mode: Mode, adapters: tuple[str, ...] = ()) -> ModelChoice:

@@ -55,6 +55,10 @@ class RouteDecision:
     slm_fitness: Fitness = Fitness.BARRED
     """What `decision.plan_unaffordable` goes by; of no meaning while the path is the SLM."""
     rejection: Rejection | None = None
+    shadow_gate: Gate | None = None
+    """In mode Shadow: the gate that would have decided."""
+    shadow_path: PathName | None = None
+    """In mode Shadow: the path that it would have chosen; None where it would have refused."""
 
 
 def leave_scope(numbers: RouteDecision, action: OutOfScopeAction) -> RouteDecision:

@@ -1,9 +1,11 @@
 """Composition root of one SLM replica: the engine, the way to it, journal and reporter around the ASGI application."""
 
 import asyncio
+import os
 import time
 from pathlib import Path
 
+from hybridroute_api.facts import MODEL_DIGEST
 from hybridroute_api.serving import SlmArgs
 from hybridroute_serve.engines.cpus import choose_threads, usable_cpus
 from hybridroute_serve.engines.engine import Engine
@@ -19,10 +21,7 @@ from hybridroute_serve.upstream.client import UpstreamClient
 from hybridroute_serve.upstream.transport import AttemptTransport
 from hybridroute_serve.wire.asgi import ASGIApp
 
-__all__ = ["MODEL_DIGEST_FACT", "SlmReplica"]
-
-MODEL_DIGEST_FACT = "model_digest"
-"""Heartbeat fact: which weights this replica serves."""
+__all__ = ["SlmReplica"]
 
 
 class SlmReplica:
@@ -31,7 +30,7 @@ class SlmReplica:
     def __init__(self, args: SlmArgs, *, replica: str) -> None:
         self._args = args
         self._engine = _make_engine(args)
-        self._watch = SignalWatch(self._engine)
+        self._watch = SignalWatch(self._engine, on_dead=_end_process)
         # An engine that listens is reached over loopback, one that is an application by a call.
         self._client = UpstreamClient() if args.engine == "llamacpp" else None
         self._transport: AttemptTransport = self._client or InProcessTransport(lambda: self._engine.app)
@@ -86,8 +85,13 @@ class SlmReplica:
         return Vitals(
             busy_seconds=self._busy.busy_seconds(time.monotonic()),
             ongoing=self._admission.ongoing,
-            facts={MODEL_DIGEST_FACT: self._engine.describe().digest, **self._watch.facts()},
+            facts={MODEL_DIGEST: self._engine.describe().digest, **self._watch.facts()},
         )
+
+
+def _end_process() -> None:
+    """End as a crash would: Serve starts another replica, and what was in flight here has failed already."""
+    os._exit(1)
 
 
 def _make_engine(args: SlmArgs) -> Engine:

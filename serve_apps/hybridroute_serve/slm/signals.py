@@ -1,16 +1,19 @@
-"""Asks the engine for its load now and then, and keeps the answer as facts of the heartbeat.
+"""Asks the engine for its load now and then, keeps the answer as facts of the heartbeat, and notices its death.
 
 A heartbeat cannot wait for an engine that is busy; what it carries is at most one interval older.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 
 from hybridroute_api import facts
-from hybridroute_serve.engines.engine import Engine, EngineError, EngineSignals
+from hybridroute_serve.engines.engine import Engine, EngineDeadError, EngineError, EngineSignals
 
 __all__ = ["SignalWatch", "signal_facts"]
+
+_log = logging.getLogger(__name__)
 
 _INTERVAL_SECONDS = 1.0
 
@@ -18,8 +21,10 @@ _INTERVAL_SECONDS = 1.0
 class SignalWatch:
     """Watches one engine from `start` to `stop`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, on_dead: Callable[[], None]) -> None:
+        """`on_dead` is called once, when the engine has died."""
         self._engine = engine
+        self._on_dead = on_dead
         self._last: EngineSignals | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -43,6 +48,11 @@ class SignalWatch:
         while True:
             try:
                 self._last = await self._engine.signals()
+            except EngineDeadError as error:
+                _log.error("engine died error=%s", error)
+                self._last = None
+                self._on_dead()
+                return
             except EngineError:
                 self._last = None
             await asyncio.sleep(_INTERVAL_SECONDS)

@@ -40,6 +40,9 @@ def test_every_path_of_every_rule_leads_somewhere() -> None:
     document = route_document(
         second(credentials={"env": "KEY"}, headers={"x-team": "a"}, timeouts={"total": "30s"})
     )
+    model = {"uri": "hf://org/model", "credentials": {"env": "HF_TOKEN"}}
+    engine = {"engine": "vllm", "model": model, "engineArgs": {"seed": "1"}, "adapters": {"cards": "cards"}}
+    document["spec"]["slm"] |= engine
     document["spec"]["routing"] = {"examples": {"local": ["balance"], "remote": ["poem"]}}
     document["spec"]["budget"] = {"limitUSD": "50"}
     document["spec"]["auth"] = {"apiKeysFile": "clients.yaml"}

@@ -10,8 +10,10 @@ from typer.testing import CliRunner, Result
 
 from hybridroute_cli.commands.calibrate import calibrate, certify
 from hybridroute_cli.commands.evaluate import evaluate
+from hybridroute_serve.routing.artifact.validity import digest_prompt
 from support.lab_rows import labelled_texts, outcomes, strange_texts
 from support.one_thread import one_thread
+from support.routes import ROUTE_YAML
 
 __all__ = ["one_thread"]
 
@@ -124,6 +126,43 @@ def test_certify_refuses_what_is_no_artifact(app: typer.Typer, data: Path, tmp_p
     assert "not a routing artifact" in result.stderr
     missing = run(app, "certify", tmp_path / "none", "--labels", data, *OUTCOMES, "-o", tmp_path / "new.hra")
     assert "No such file" in missing.stderr
+
+
+def test_the_route_and_the_system_prompt_say_what_the_outcomes_were_made_with(
+    app: typer.Typer, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "route.yaml").write_text(ROUTE_YAML)
+    (tmp_path / "system.txt").write_text("Be brief.\n")
+    made = tmp_path / "policy.hra"
+    with_what = ("--route", tmp_path / "route.yaml", "--system-prompt", tmp_path / "system.txt")
+    result = run(app, "calibrate", "--data", data, *OUTCOMES, "-o", made, *with_what, "--json")
+    assert result.exit_code == 0, result.stderr
+    models = json.loads(result.stdout)["models"]
+    assert (models["slm"], models["llm"]) == ("smollm2-135m", "big")
+    assert models["slm_weights"].startswith("sha256:")
+    assert models["system_prompt"] == digest_prompt("Be brief.")
+    (tmp_path / "other.yaml").write_text(ROUTE_YAML.replace("model: big", "model: bigger"))
+    renewed = ("certify", made, "--labels", data, *OUTCOMES, "-o", made, "--route", tmp_path / "other.yaml")
+    result = run(app, *renewed, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["models"] == models | {"llm": "bigger"}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--route", "none.yaml"), "does not exist"),
+        (("--system-prompt", "none.txt"), "No such file"),
+    ],
+)
+def test_what_cannot_be_read_of_the_route_is_told(
+    app: typer.Typer, data: Path, tmp_path: Path, options: tuple[str, str], told: str
+) -> None:
+    result = run(
+        app, "calibrate", "--data", data, *OUTCOMES, "-o", tmp_path / "a", options[0], tmp_path / options[1]
+    )
+    assert result.exit_code == 1
+    assert told in result.stderr
 
 
 def test_evaluate_routing_prints_json_and_draws(app: typer.Typer, data: Path, tmp_path: Path) -> None:

@@ -135,10 +135,8 @@ def test_cluster_only_fields_are_those_that_were_given() -> None:
         }
     )
     assert cluster_only_fields(route) == [
-        "spec.slm.resources.gpus",
         "spec.slm.resources.nodeSelector",
         "spec.slm.resources.tolerations",
-        "spec.slm.pricing.gpuHourUSD",
     ]
 
 

@@ -29,7 +29,7 @@ async def test_a_stream_comes_as_it_is_sent() -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send_start(send, 200, [])
-        await send_chunk(send, b"one")
+        await send_chunk(send, b"one", more=True)
         await go_on.wait()
         await send_chunk(send, b"two", more=False)
 
@@ -89,7 +89,7 @@ async def test_a_failure_before_the_head_and_one_after_it() -> None:
 
     async def breaks_off(scope: Scope, receive: Receive, send: Send) -> None:
         await send_start(send, 200, [])
-        await send_chunk(send, b"some")
+        await send_chunk(send, b"some", more=True)
 
     with pytest.raises(ConnectionResetError):
         await post_to_app(fails, "/", b"", [])
@@ -106,7 +106,7 @@ async def test_an_application_waits_for_a_slow_reader() -> None:
         nonlocal sent
         await send_start(send, 200, [])
         for _ in range(64):
-            await send_chunk(send, bytes(64 * 1024))
+            await send_chunk(send, bytes(64 * 1024), more=True)
             sent += 1
         await send_chunk(send, b"", more=False)
 

@@ -19,7 +19,11 @@ CONFIG_MAP = "shop/support-policy/policy.artifact"
 
 def asks(**place: str) -> LivePolicy:
     routing = a_policy().routing.model_copy(
-        update={"local_examples": (), "remote_examples": (), "artifact": artifact_policy(file=None, **place)}
+        update={
+            "local_examples": (),
+            "remote_examples": (),
+            "artifact": artifact_policy(**({"file": None} | place)),
+        }
     )
     return a_policy(routing=routing)
 

@@ -4,13 +4,20 @@ The curve of joint regret touches alpha and stays there, so that every threshold
 promise. The same measure must catch a router that is certified with the rows it was fitted on.
 """
 
+from dataclasses import replace
+from datetime import date
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from hybridroute_lab.certification.table import certify_thresholds
+from hybridroute_lab.calibrate import CalibrateOptions, calibrate_outcomes
+from hybridroute_lab.certification.table import certify_thresholds, choose_thresholds
 from hybridroute_lab.fitting.platt import fit_platt
 from hybridroute_lab.fitting.ridge import fit_ridge
+from hybridroute_lab.scoring import score_prompts
+from hybridroute_serve.routing.artifact.scorer import ArtifactScorer
+from support.lab_rows import WordEmbedder, outcomes
 
 Floats = NDArray[np.float64]
 
@@ -109,6 +116,33 @@ def test_a_router_certified_with_the_rows_it_was_fitted_on_fails_this_very_check
         for promise, judged in ((wrong, "same"), (right, "fresh")):
             threshold = 2.0 if promise.threshold is None else promise.threshold
             broken = 0.3 * float((fresh[200:] >= threshold).mean()) > ALPHA
+            same_rows += broken and judged == "same"
+            fresh_rows += broken and judged == "fresh"
+    assert violation_share_at_least(same_rows, draws) > DELTA
+    assert violation_share_at_least(fresh_rows, draws) <= DELTA
+
+
+def test_calibration_itself_fails_it_when_certified_with_its_own_rows() -> None:
+    """Outcomes that no prompt explains: 30 % regret whatever is asked, so that more than a third kept breaks it."""
+    embedder = WordEmbedder()
+    options = CalibrateOptions(certify_share=0.0, drift_limits=False)
+    rng = np.random.default_rng(8)
+    same_rows, fresh_rows, draws = 0, 0, 8
+    for number in range(draws):
+        given = outcomes(500, seed=number)
+        noise = replace(given, weak=(rng.random(500) >= 0.3).astype(np.float64), strong=np.ones(500))
+        own = noise.take(np.arange(250))
+        scorer = ArtifactScorer.from_bytes(
+            calibrate_outcomes(own, embedder, date(2025, 1, 2), options), embedder
+        )
+        scored = score_prompts([scorer], noise.prompts, embedder)[0].confidence
+        thresholds = choose_thresholds(scored[:250], graded=False)
+        for rows, judged in ((np.arange(250), "same"), (np.arange(250, 500), "fresh")):
+            table = certify_thresholds(
+                thresholds, scored[rows], noise.weak[rows], noise.strong[rows], (DELTA,)
+            )
+            threshold = table.threshold_for(ALPHA, DELTA).threshold
+            broken = threshold is not None and 0.3 * float((scored[250:] >= threshold).mean()) > ALPHA
             same_rows += broken and judged == "same"
             fresh_rows += broken and judged == "fresh"
     assert violation_share_at_least(same_rows, draws) > DELTA

@@ -97,3 +97,27 @@ def test_the_keepers_own_document_is_understood() -> None:
     assert (state.mode, state.policy_version, state.policy_error) == (None, "", "bad")
     assert state.requests == {PathName.SLM: 0, PathName.LLM: 0}
     assert (state.slm_nano_usd, state.saved_usd) == (0, 0)
+
+
+def test_an_upstream_is_down_when_no_replica_that_is_alive_has_its_breaker_closed() -> None:
+    def replica(alive: bool, **states: str) -> dict[str, Any]:
+        return {"alive": alive, "facts": {f"upstream.{name}": state for name, state in states.items()}}
+
+    replicas = [
+        replica(True, primary="open", second="open", third="closed"),
+        replica(True, primary="half_open", second="closed"),
+        replica(False, primary="closed"),
+        {"alive": True},
+    ]
+    document = show_state(
+        route="r",
+        epoch=1,
+        superseded=None,
+        live=None,
+        live_error=None,
+        replicas=(),
+        totals={},
+        now=0.0,
+    )
+    state = parse_gateway_state(document | show_budgets({}) | {"replicas": {"llm-proxy": replicas}})
+    assert state.down_upstreams == {"primary"}

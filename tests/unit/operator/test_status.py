@@ -456,3 +456,93 @@ def test_a_turn_is_told_once() -> None:
     down = decide_status(route(), Plan(()), observed(UP, {"slm": "UNHEALTHY"}), first, NOW)
     assert [c.type.value for c in turned_conditions(first, down)] == ["Ready", "SLMReady", "Degraded"]
     assert turned_conditions(down, down) == ()
+
+
+PATHS = {"router": 2, "slm": 1, "llm": 1}
+
+
+def seen_before(**replicas: int) -> HybridRouteStatus:
+    counts = PATHS | replicas
+    paths = {name: {"readyReplicas": count, "replicas": count} for name, count in counts.items()}
+    return HybridRouteStatus.model_validate({"paths": paths})
+
+
+SCALED = {"spec": {"slm": {"scaling": {"minReplicas": 1, "maxReplicas": 4, "targetOngoingRequests": 8}}}}
+SCALINGS: list[tuple[str, int, int, dict[str, str], str]] = [
+    # what, SLM's replicas before, after, its application, reason
+    (
+        "grown",
+        1,
+        3,
+        {"slm": "RUNNING"},
+        "more requests at once than targetOngoingRequests, 8 a replica, asks for",
+    ),
+    (
+        "shrunk",
+        3,
+        1,
+        {"slm": "RUNNING"},
+        "fewer requests at once than targetOngoingRequests, 8 a replica, asks for",
+    ),
+    ("lost", 1, 0, {"slm": "RUNNING"}, "replicas were lost: minReplicas is 1"),
+    ("back", 0, 1, {"slm": "RUNNING"}, "replicas came up to minReplicas, 1"),
+    ("bounded", 6, 4, {"slm": "RUNNING"}, "maxReplicas was lowered to 4"),
+    ("rolled", 1, 2, {"slm": "DEPLOYING"}, "Serve is bringing the application to another state"),
+]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "slm", "reason"), [row[1:] for row in SCALINGS], ids=[row[0] for row in SCALINGS]
+)
+def test_a_change_of_replicas_is_told_with_its_reason(
+    before: int, after: int, slm: dict[str, str], reason: str
+) -> None:
+    now_seen = replace(gateway_state(), replicas={"router": 2, "slm": after, "llm-proxy": 1})
+    facts = observed(UP, slm, gateway=now_seen)
+    status = decide_status(route(SCALED), Plan(()), facts, seen_before(slm=before), NOW)
+    [decision] = status.scaling
+    assert (decision.at, decision.part, decision.before, decision.after) == (NOW, "slm", before, after)
+    assert decision.reason == reason
+    again = decide_status(route(SCALED), Plan(()), facts, status, NOW + timedelta(minutes=1))
+    assert again.scaling == status.scaling
+
+
+def test_the_last_five_decisions_are_kept_and_a_start_is_none() -> None:
+    status = None
+    for number in range(9):
+        seen = replace(gateway_state(), replicas={"router": 2, "slm": number, "llm-proxy": 1})
+        now = NOW + timedelta(minutes=number)
+        status = decide_status(
+            route(SCALED), Plan(()), observed(UP, {"slm": "RUNNING"}, gateway=seen), status, now
+        )
+        if number == 0:
+            assert status.scaling == ()
+    assert status is not None
+    assert [decision.after for decision in status.scaling] == [8, 7, 6, 5, 4]
+
+
+def test_new_decisions_alone_are_written_with_the_figures() -> None:
+    before, after = seen_before(), seen_before(slm=3)
+    assert not is_worth_writing(before, after, since_write=timedelta(seconds=29))
+    assert is_worth_writing(before, after, since_write=timedelta(seconds=30))
+
+
+@pytest.mark.parametrize(
+    ("down", "expected"),
+    [
+        ({"primary", "second"}, ("False", "UpstreamsDown")),
+        ({"primary"}, ("True", "ReplicasUp")),
+        (set(), ("True", "ReplicasUp")),
+    ],
+    ids=["all", "one of two", "none"],
+)
+def test_the_llm_is_ready_while_one_upstream_is_up(down: set[str], expected: tuple[str, str]) -> None:
+    seen = replace(gateway_state(), down_upstreams=frozenset(down))
+    facts = observed(UP, {"slm": "RUNNING"}, gateway=seen)
+    status = decide_status(route(second()), Plan(()), facts, None, NOW)
+    assert conditions(status)["LLMReady"] == expected
+    if expected[0] == "False":
+        assert conditions(status)["Ready"] == ("True", "SLMCarries")
+        assert message(status, "LLMReady") == (
+            "every replica of the LLM proxy has found these upstreams down: primary, second"
+        )

@@ -1,19 +1,24 @@
 """A calibrated policy through the whole gateway: router, llm-proxy and keeper run, provider and SLM are scripted."""
 
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from hybridroute_api.records import Batch, ReplicaHeartbeat
 from hybridroute_api.serving import LivePolicy, LlmPolicy
+from hybridroute_api.vocabulary import InternalHeader
+from hybridroute_serve.journal import BATCH_PATH
 from hybridroute_serve.routing.artifact.file import decode_artifact
 from hybridroute_serve.routing.artifact.scorer import ArtifactScorer
 from support.artifacts import artifact_policy, certified, recertified, with_charts
 from support.eventually import eventually
 from support.gateway_bench import Answered, GatewayBench, running_gateway
-from support.keepers import write_live
+from support.keepers import TOKEN, write_live
 from support.lab_rows import WordEmbedder, labelled_texts, strange_texts
 from support.one_thread import one_thread
 from support.policies import a_policy, a_retry_policy, an_upstream
@@ -84,6 +89,12 @@ class Route:
         record: dict[str, Any] = json.loads(found.text)["record"]
         return record
 
+    async def tell_keeper(self, batch: Batch) -> None:
+        headers = {InternalHeader.TOKEN.value: TOKEN}
+        url = self.gateway.keeper_url + BATCH_PATH
+        async with self.gateway.session.post(url, data=msgspec.json.encode(batch), headers=headers) as answer:
+            assert answer.status == 200, await answer.text()
+
     async def metrics(self) -> str:
         return (await self.gateway.keeper("/metrics")).text
 
@@ -145,6 +156,13 @@ async def test_the_artifact_decides_and_editing_the_risk_moves_the_threshold(rou
     await route.is_guaranteed("True", "NothingKept")
     metrics = await route.metrics()
     assert 'hybridroute_guarantee_covered_total{route="support"}' in metrics
+    report = json.loads((await route.gateway.keeper("/report")).text)
+    assert report["artifact"] == digest
+    assert report["requests"] >= 3
+    kept = {point["max_risk"]: point["kept_share"] for point in report["points"]}
+    assert kept[0.1] == 1.0  # the same prompt each time
+    assert kept[0.05] == 0.0
+    assert 0.0 < report["today"]["kept_share"] < 1.0
     assert f'hybridroute_policy_info{{digest="{digest}",route="support"}} 1.0' in metrics
     assert 'hybridroute_policy_valid{route="support"} 1.0' in metrics
 
@@ -167,6 +185,28 @@ async def test_another_model_voids_the_promise_and_what_is_kept_is_counted_apart
     state = await route.state()
     assert f"{name} was {made} when the promise was certified and is bigger" in state["guarantee"]["message"]
     assert 'served_outside_promise_total{cause="not_promised",route="support"}' in await route.metrics()
+
+
+async def test_replaced_weights_void_the_promise_although_the_name_is_the_same(route: Route) -> None:
+    made, other = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+    prompt, _ = find_prompt(certified(), 0.9, 1.0)
+    route.file.write_bytes(recertified(certified(), slm_weights=made))
+    for weights, status, reason in (
+        (made, "True", "Certified"),
+        (other, "False", "ModelsChanged"),
+        (made, "True", "Certified"),
+    ):
+        now = time.time()
+        beat = ReplicaHeartbeat("slm-1", "slm", now - 60.0, now, facts={"model_digest": weights})
+        await route.tell_keeper(Batch(heartbeats=[beat], replica="slm-1"))
+        await route.is_guaranteed(status, reason)
+
+        async def recorded(expected: bool = status == "True") -> bool:
+            answer = await route.goes(prompt, "slm", "confidence")
+            covered: bool = (await route.record(answer))["guarantee_covered"]
+            return covered is expected
+
+        await eventually(recorded, SECONDS)
 
 
 async def test_shapes_without_labels_and_forced_requests_are_counted_apart(route: Route) -> None:

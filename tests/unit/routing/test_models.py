@@ -16,6 +16,7 @@ def test_the_product_and_the_route_let_the_route_decide(name: str, mode: Mode) -
     ("mode", "served"),
     [
         (Mode.HYBRID, ("hybridroute", "support", "slm", "llm")),
+        (Mode.SHADOW, ("hybridroute", "support", "slm", "llm")),
         (Mode.LOCAL_ONLY, ("hybridroute", "support", "slm")),
         (Mode.LLM_ONLY, ("hybridroute", "support", "llm")),
     ],

@@ -39,8 +39,12 @@ class VllmLike:
                 [{"index": 0, "delta": {"role": "assistant", "content": ""}}],
                 [{"index": 0, "delta": {"content": "Hi"}, "token_ids": [1]}],
             ):
-                await send_chunk(send, b"data: " + json.dumps({"choices": choices}).encode() + b"\n\n")
-            await send_chunk(send, b"data: " + json.dumps({"choices": [], "usage": USAGE}).encode() + b"\n\n")
+                await send_chunk(
+                    send, b"data: " + json.dumps({"choices": choices}).encode() + b"\n\n", more=True
+                )
+            await send_chunk(
+                send, b"data: " + json.dumps({"choices": [], "usage": USAGE}).encode() + b"\n\n", more=True
+            )
             await send_chunk(send, b"data: [DONE]\n\n", more=False)
         else:
             choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "stop_reason": None}

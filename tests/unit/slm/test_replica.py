@@ -7,9 +7,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from hybridroute_api.facts import MODEL_DIGEST
 from hybridroute_api.vocabulary import InternalHeader
 from hybridroute_serve.engines.engine import EngineError
-from hybridroute_serve.slm.replica import MODEL_DIGEST_FACT, SlmReplica
+from hybridroute_serve.slm.replica import SlmReplica
 from hybridroute_serve.wire.asgi import ASGIApp, Receive, Scope, Send, read_body, send_answer, serve_lifespan
 from support.collecting_keeper import CollectingKeeper
 from support.serving import running
@@ -50,7 +51,7 @@ async def test_a_replica_reports_what_it_has_done(tmp_path: Path) -> None:
     last = keeper.heartbeats[-1]
     assert (last.app, last.replica, last.ended, last.ongoing) == ("slm", "slm-1", True, 0)
     assert last.busy_seconds == pytest.approx(attempt.busy_seconds)
-    assert last.facts[MODEL_DIGEST_FACT].startswith("sha256:")
+    assert last.facts[MODEL_DIGEST].startswith("sha256:")
 
 
 async def test_a_replica_without_its_model_does_not_start(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class RowCounts(msgspec.Struct, frozen=True):
     scope_held_out: int
     """Rows that set the scope threshold and the drift baselines."""
     repeated: int = 0
-    """Rows dropped from certification because their prompt occurs before."""
+    """Certification rows whose prompt occurs among them before. Counted, not dropped: traffic repeats itself too."""
     near_duplicates: int = 0
     """Certification rows with a near-duplicate among the rows that were learned from."""
     graded: bool = False
@@ -116,7 +116,7 @@ class ArtifactHeader(msgspec.Struct, frozen=True):
     created: str
     """Date of the calibration, ISO 8601."""
     models: dict[str, str]
-    """What the promise was made with: `slm` and `llm` by name, `system_prompt` by digest, see `validity`."""
+    """What the promise was made with: `slm` and `llm` by name, the rest by digest, see `validity`."""
     rows: RowCounts
     labels: tuple[str, ...]
     """Names of the scope gate's labels."""

@@ -44,7 +44,7 @@ class PromiseTable(msgspec.Struct, frozen=True):
     """Points from strict to loose, all certified at once."""
 
     rows: int
-    """Certification rows, after dropping repeated prompts."""
+    """Certification rows, repeated prompts among them."""
     method: str
     """The bound, and how many points it covers at once."""
     points: tuple[CertifiedPoint, ...]

@@ -1,21 +1,23 @@
-"""Whether an artifact's promise covers a route as it is now. Pure: names in, reasons out.
+"""Whether an artifact's promise covers a route as it is now. Pure: names and digests in, reasons out.
 
 Drift is not judged here: its alarm comes from `hybridroute_serve.routing.drift`. Neither is the system prompt, which
-is a request's own: `hybridroute_serve.routing.guarantee` compares it. Models are told apart by their names: a file
-that is replaced under the same name is not noticed.
+is a request's own: `hybridroute_serve.routing.guarantee` compares it.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from hybridroute_api.serving import LivePolicy
 from hybridroute_serve.routing.artifact.header import ArtifactHeader
 
-__all__ = ["SYSTEM_PROMPT", "digest_prompt", "route_models", "void_reasons"]
+__all__ = ["SYSTEM_PROMPT", "WEIGHTS", "changed_weights", "digest_prompt", "route_models", "void_reasons"]
 
 SYSTEM_PROMPT = "system_prompt"
 """Name under which an artifact keeps the digest of the system prompt that its outcomes were made with."""
+WEIGHTS = "slm_weights"
+"""Name under which an artifact keeps the digest of the SLM's file; replicas say which they serve."""
 _SHOWN_CHARACTERS = 64
+_SHOWN_DIGEST = len("sha256:") + 12
 
 
 def route_models(policy: LivePolicy) -> dict[str, str]:
@@ -37,11 +39,21 @@ def void_reasons(header: ArtifactHeader, models: Mapping[str, str]) -> tuple[str
     if header.promise is None:
         return (header.promise_note,)
     reasons = []
-    for name in sorted((header.models.keys() | models.keys()) - {SYSTEM_PROMPT}):
+    for name in sorted((header.models.keys() | models.keys()) - {SYSTEM_PROMPT, WEIGHTS}):
         made, now = header.models.get(name), models.get(name)
         if made != now:
             reasons.append(f"{name} was {_short(made)} when the promise was certified and is {_short(now)}")
     return tuple(reasons)
+
+
+def changed_weights(header: ArtifactHeader, served: Collection[str]) -> str | None:
+    """Return why the weights that replicas serve void the promise; None where they do not, or nothing is known."""
+    made = header.models.get(WEIGHTS)
+    others = sorted(set(served) - {made})
+    if made is None or not others:
+        return None
+    now = ", ".join(digest[:_SHOWN_DIGEST] for digest in others)
+    return f"the slm's weights were {made[:_SHOWN_DIGEST]} when the promise was certified and are {now}"
 
 
 def _short(digest: str | None) -> str:
