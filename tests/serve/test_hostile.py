@@ -231,12 +231,13 @@ async def test_two_lengths_are_one_request(route: LiveRoute) -> None:
 
 async def test_deep_and_compressed_bodies(route: LiveRoute) -> None:
     deep = b'{"model":"hybridroute","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    for body, headers, status in (
+    cases: list[tuple[bytes, dict[str, str], int]] = [
         (deep, {}, 400),
         (b"\x1f\x8b\x08\x00", {"content-encoding": "gzip"}, 415),
         (b'{"model":"slm","messages":[{"role":"user","content":"x"}],"user":"\xff"}', {}, 400),
         (b" " * (17 << 20), {}, 413),
-    ):
+    ]
+    for body, headers, status in cases:
         answer = await route.session.post(f"{route.url}/v1/chat/completions", data=body, headers=headers)
         assert answer.status == status, await answer.read()
         assert (await answer.json())["error"]["type"] == "invalid_request_error"
