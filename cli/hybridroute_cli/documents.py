@@ -8,16 +8,19 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from hybridroute_api.model_uris import parse_claim
 from hybridroute_api.v1alpha1.fields import cluster_only_paths, find_field
 from hybridroute_api.v1alpha1.resource import KIND, RULES_ERROR, HybridRoute
 from hybridroute_api.v1alpha1.rules import RULES, Violation
 from hybridroute_cli.problems import InvalidDocumentError, Location, Problem, format_location
-from hybridroute_cli.wording import is_like, word_error
+from hybridroute_cli.wording import is_like, suggest_zone, word_error
 from hybridroute_cli.yaml_document import YamlDocument, parse_yaml_document
 from hybridroute_serve.engines.vllm_arguments import check_arguments
 
-__all__ = ["check_engine", "cluster_only_fields", "load_route", "parse_route"]
+__all__ = ["check_engine", "cluster_only_fields", "load_route", "one_machine_refusals", "parse_route"]
 
+_WINDOWS: Final = frozenset({"spec.budget.window"})
+"""Fields that may name a time zone."""
 _MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 """Ten times the largest valid route; a file beyond it is another file."""
 
@@ -81,6 +84,24 @@ def cluster_only_fields(route: HybridRoute) -> list[str]:
     return [format_location(location) for location in cluster_only_paths(route)]
 
 
+def one_machine_refusals(route: HybridRoute) -> list[str]:
+    """Return why `up` will refuse a route that is valid: what it has is for a cluster alone. A sentence a field."""
+    spec = route.spec
+    uris = {"model.uri": spec.slm.model.uri} | {f"adapters.{n}": uri for n, uri in spec.slm.adapters.items()}
+    refusals = [
+        f"spec.slm.{field}: only a cluster has claims: give the path of the file or folder here"
+        for field, uri in uris.items()
+        if parse_claim(uri) is not None
+    ]
+    if spec.auth is not None and spec.auth.api_keys_file is None:
+        refusals.append("spec.auth.apiKeysFile: is missing, and one machine reads keys from a file: name it")
+    if spec.routing.policy is not None and spec.routing.policy.file is None:
+        refusals.append(
+            "spec.routing.policy.file: is missing, and one machine reads policies from files: name it"
+        )
+    return refusals
+
+
 def _refuse(path: Path, message: str) -> InvalidDocumentError:
     return InvalidDocumentError([Problem(str(path), 0, 0, "", message)])
 
@@ -107,8 +128,15 @@ def _problems_of(
     for violation in violations or _partly_broken_rules(document.value):
         mark = document.mark(violation.location)
         path = format_location(violation.location)
-        problems.append(Problem(file, mark.line, mark.column, path, violation.message))
+        hint = suggest_zone(str(_value_at(document.value, violation.location))) if path in _WINDOWS else ""
+        problems.append(Problem(file, mark.line, mark.column, path, violation.message, hint))
     return problems
+
+
+def _value_at(value: Any, location: Location) -> Any:
+    for segment in location:
+        value = value[segment]
+    return value
 
 
 def _partly_broken_rules(document: dict[str, Any]) -> list[Violation]:

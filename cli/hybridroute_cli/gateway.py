@@ -115,14 +115,16 @@ class Gateway:
         return f"{self._url} does not answer ({type(error).__name__}); {self._advice}"
 
 
-def gateway_session() -> aiohttp.ClientSession:
+def gateway_session(patience_seconds: float = _REQUEST_SECONDS) -> aiohttp.ClientSession:
     """Return a session with the deadlines of a gateway's client."""
-    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_REQUEST_SECONDS, sock_connect=5.0))
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=patience_seconds, sock_connect=5.0))
 
 
 @asynccontextmanager
-async def open_gateway(directory: RunDirectory, run: Run) -> AsyncIterator[Gateway]:
+async def open_gateway(
+    directory: RunDirectory, run: Run, *, patience_seconds: float = _REQUEST_SECONDS, advice: str = _ADVICE
+) -> AsyncIterator[Gateway]:
     """Open a client of a route that runs on this machine."""
-    async with gateway_session() as session:
+    async with gateway_session(patience_seconds) as session:
         api_key = os.environ.get(API_KEY_VARIABLE, "").strip()
-        yield Gateway(session, run.url, directory.read_token(), api_key=api_key)
+        yield Gateway(session, run.url, directory.read_token(), api_key=api_key, advice=advice)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["InvalidDocumentError", "Location", "Problem", "format_location"]
+__all__ = ["InvalidDocumentError", "Location", "Problem", "format_location", "printable"]
 
 Location = tuple[str | int, ...]
 """Names, map keys and list indices from the document's root."""
@@ -41,6 +41,13 @@ class InvalidDocumentError(Exception):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda problem: (problem.line, problem.column)))
         super().__init__("\n".join(map(str, self.problems)))
+
+
+def printable(text: str) -> str:
+    """Return the text with control characters escaped: a file's names and values must not steer a terminal."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
+    )
 
 
 def format_location(location: Location) -> str:

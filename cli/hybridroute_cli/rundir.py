@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hybridroute_api.serving import DATABASE_NAME
 from hybridroute_render.placement import ServePorts
 
 __all__ = ["Phase", "Run", "RunDirectory", "home_directory"]
@@ -66,6 +67,7 @@ class RunDirectory:
         self.hub_token_file = self.secrets_dir / "hub-token"
         self.journal_dir = self.root / "journal"
         self.state_dir = self.root / "state"
+        self.records_file = self.state_dir / DATABASE_NAME
         self.log_file = self.root / "supervisor.log"
 
     def prepare(self) -> None:

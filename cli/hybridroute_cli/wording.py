@@ -5,6 +5,7 @@ Values are never repeated, since a key may have been pasted into the wrong field
 
 import difflib
 import re
+import zoneinfo
 from typing import Any, Final
 
 from pydantic_core import ErrorDetails
@@ -14,7 +15,7 @@ from hybridroute_api.v1alpha1.model import FORMS
 from hybridroute_api.v1alpha1.resource import HybridRoute
 from hybridroute_cli.problems import Location, format_location
 
-__all__ = ["is_like", "word_error"]
+__all__ = ["is_like", "suggest_zone", "word_error"]
 
 _WRONG_TYPE: Final = {
     "string_type": "must be text: put quotes around it",
@@ -64,6 +65,16 @@ def is_like(word: str, other: str) -> bool:
     return _plain(word) == _plain(other) or bool(
         difflib.get_close_matches(_plain(word), [_plain(other)], n=1, cutoff=0.75)
     )
+
+
+def suggest_zone(window: str) -> str:
+    """Say which time zone a window was probably to name; empty where it names none, or one that there is."""
+    _, _, name = window.partition("@")
+    zones = zoneinfo.available_timezones()
+    if not name or name in zones:
+        return ""
+    near = _nearest(name, sorted(zones))
+    return "there is no such time zone" + (f": did you mean {near}?" if near is not None else "")
 
 
 def _word_unknown_field(location: Location) -> str:

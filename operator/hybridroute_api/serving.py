@@ -15,6 +15,7 @@ from hybridroute_api.vocabulary import DriftAction, ExhaustedAction, Mode, OutOf
 
 __all__ = [
     "CONTRACT_VERSION",
+    "DATABASE_NAME",
     "ArtifactPolicy",
     "AuthPolicy",
     "BudgetPolicy",
@@ -35,6 +36,8 @@ __all__ = [
 ]
 
 CONTRACT_VERSION: Literal[1] = 1
+DATABASE_NAME = "keeper.sqlite3"
+"""The keeper's store in its `state_dir`, which is there when the keeper is not."""
 
 
 class _Contract(BaseModel):

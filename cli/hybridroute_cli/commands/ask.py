@@ -1,12 +1,13 @@
 """`hybridroute ask`: one question to a route, with the reason for its path."""
 
 import asyncio
+from http import HTTPStatus
 from typing import Annotated
 
 import typer
 
 from hybridroute_api.vocabulary import Header
-from hybridroute_cli.gateway import Answer
+from hybridroute_cli.gateway import API_KEY_VARIABLE, Answer
 from hybridroute_cli.output import command_errors, console, print_json
 from hybridroute_cli.places import Context, Namespace, Place, RouteName, open_route, parse_place
 
@@ -39,7 +40,11 @@ def ask(
             " · ".join(f"{name.removeprefix('x-hybridroute-')} {value}" for name, value in told.items()),
             style="dim",
         )
-    if answer.status != 200:
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            out.print(
+                f"this route needs an API key: put it into the variable {API_KEY_VARIABLE}", style="yellow"
+            )
+    if answer.status != HTTPStatus.OK:
         raise typer.Exit(1)
 
 

@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from hybridroute_cli.gateway import find_running
+from hybridroute_cli.left_records import find_left_records
 from hybridroute_cli.output import command_errors, console, print_json
 from hybridroute_cli.places import Context, Namespace, Place, RouteName, open_route, parse_place
 
@@ -20,9 +21,11 @@ def costs(
     context: Context = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
 ) -> None:
-    """Show tokens and dollars of each path."""
+    """Show tokens and dollars of each path, also of a route that is down."""
     with command_errors(as_json=as_json):
-        account, stand_in = asyncio.run(_ask(parse_place(call, route, namespace, context)))
+        place = parse_place(call, route, namespace, context)
+        left = find_left_records(route) if place.cluster is None else None
+        account, stand_in = asyncio.run(_ask(place)) if left is None else (left.read_costs(), False)
     if as_json:
         print_json(account)
         return
@@ -35,6 +38,8 @@ def costs(
             figures.get("idle_usd", "-"),
         )
     out = console()
+    if left is not None:
+        out.print(f"route {left.route} is not up: from the records that it left")
     out.print(table)
     if stand_in:
         out.print("the LLM path is a local stand-in: its dollars are list prices that nobody bills")

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import typer
 
+from hybridroute_cli.left_records import find_left_records
 from hybridroute_cli.output import CommandError, command_errors, console, print_json
 from hybridroute_cli.places import Context, Namespace, Place, RouteName, open_route, parse_place
 
@@ -23,9 +24,11 @@ def explain(
     context: Context = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
 ) -> None:
-    """Explain one request in one line."""
+    """Explain one request in one line, also of a route that is down."""
     with command_errors(as_json=as_json):
-        document = asyncio.run(_find(request_id, parse_place(call, route, namespace, context)))
+        place = parse_place(call, route, namespace, context)
+        left = find_left_records(route) if place.cluster is None else None
+        document = asyncio.run(_find(request_id, place)) if left is None else left.read_request(request_id)
         if document is None:
             raise CommandError(
                 f"no record of {request_id}: it may be mistyped, older than spec.records.maxAge, or of another route"

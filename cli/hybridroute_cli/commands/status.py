@@ -22,6 +22,9 @@ from hybridroute_cli.state_lines import (
 
 __all__ = ["status"]
 
+_PATIENCE_SECONDS = 5.0
+"""Whoever asks for the state wants to hear soon that there is no answer."""
+
 
 def status(
     call: typer.Context,
@@ -68,13 +71,22 @@ async def _observe(route: str | None) -> dict[str, Any]:
         document["phase"] = "dead"
         document["applications"] = dict.fromkeys(document["applications"], "UNKNOWN")
         return document
-    async with open_gateway(directory, run) as gateway:
-        document["ready"] = bool(await gateway.ready_paths())
-        try:
-            document["keeper"] = await gateway.ask_keeper("/state")
-            document["costs"] = await gateway.ask_keeper("/costs")
-        except CommandError as error:
-            document["detail"] = str(error)
+    advice = f"what runs behind it, and why, is in {directory.log_file}"
+    async with open_gateway(directory, run, patience_seconds=_PATIENCE_SECONDS, advice=advice) as gateway:
+        ready, *answers = await asyncio.gather(
+            gateway.ready_paths(),
+            gateway.ask_keeper("/state"),
+            gateway.ask_keeper("/costs"),
+            return_exceptions=True,
+        )
+    document["ready"] = not isinstance(ready, BaseException) and bool(ready)
+    for name, answer in zip(("keeper", "costs"), answers, strict=True):
+        if isinstance(answer, CommandError):
+            document["detail"] = str(answer)
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            document[name] = answer
     return document
 
 

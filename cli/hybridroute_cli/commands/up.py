@@ -4,18 +4,19 @@ import asyncio
 import os
 import signal
 import time
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from hybridroute_api.model_uris import parse_claim, parse_hub
+from hybridroute_api.model_uris import parse_hub
 from hybridroute_api.v1alpha1.resource import HybridRoute
 from hybridroute_api.v1alpha1.slm import BUNDLED_MODELS, Engine, Slm
 from hybridroute_api.vocabulary import Header, Mode, PathName
 from hybridroute_cli.commands.validate import print_problems
-from hybridroute_cli.documents import check_engine, cluster_only_fields, load_route
+from hybridroute_cli.documents import check_engine, cluster_only_fields, load_route, one_machine_refusals
 from hybridroute_cli.gateway import API_KEY_VARIABLE, Gateway, find_running, open_gateway
 from hybridroute_cli.instance import (
     OPEN_PORTS_WARNING,
@@ -37,6 +38,7 @@ __all__ = ["down", "up"]
 _START_SECONDS: Final = {Engine.LLAMACPP: 180.0, Engine.VLLM: 1800.0}
 """Until every path has answered; a model for vLLM may have to be downloaded, loaded and compiled."""
 _POLL_SECONDS = 0.3
+_KEY_REFUSED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 def up(
@@ -62,6 +64,9 @@ def up(
         raise typer.Exit(1)
     with command_errors(as_json=as_json):
         _refuse_cluster_fields(route, strict=strict, quiet=as_json)
+        refusals = one_machine_refusals(route)
+        if refusals:
+            raise CommandError("; ".join(refusals))
         route = _with_absolute_paths(route, file)
         directory = RunDirectory(home_directory(), route.metadata.name)
         run = directory.read_run()
@@ -95,19 +100,24 @@ def down(
     """Stop a route: no process and no port is left; its records stay."""
     home = home_directory()
     names = sorted(path.parent.name for path in home.glob("*/run.json"))
-    if not names or (route is not None and route not in names):
-        if as_json:
-            print_json({"stopped": []})
-        else:
-            console().print(f"nothing to stop: {f'route {route} is not' if route else 'no route is'} up")
-        return
     with command_errors(as_json=as_json):
+        if route is not None and not (home / route).is_dir():
+            up_now = f"up: {', '.join(names)}" if names else "no route is up"
+            raise CommandError(f"no route {route} was ever up here; {up_now}")
+        if not names or (route is not None and route not in names):
+            if as_json:
+                print_json({"stopped": []})
+            else:
+                console().print(f"nothing to stop: {f'route {route} is not' if route else 'no route is'} up")
+            return
         directory, run = find_running(route)
         end_instance(directory, run, say=(lambda _: None) if as_json else console().print)
     if as_json:
         print_json({"stopped": [run.route]})
     else:
-        console().print(f"route {run.route} is down; its records stay in {directory.state_dir}")
+        console().print(
+            f"route {run.route} is down; its records stay in {directory.state_dir}: hybridroute costs, explain"
+        )
 
 
 def _interrupt(*_: object) -> None:
@@ -139,11 +149,7 @@ def _with_absolute_paths(route: HybridRoute, file: Path) -> HybridRoute:
     model = slm.model.model_copy(update={"uri": uri})
     changed = slm.model_copy(update={"model": model, "adapters": adapters})
     spec = spec.model_copy(update={"slm": changed})
-    if spec.auth is not None:
-        if spec.auth.api_keys_file is None:
-            raise CommandError(
-                "spec.auth.apiKeysFile: is missing, and one machine reads keys from a file: name it"
-            )
+    if spec.auth is not None and spec.auth.api_keys_file is not None:
         keys_file = _existing(file, spec.auth.api_keys_file, "spec.auth.apiKeysFile")
         try:
             read_clients(keys_file)
@@ -151,7 +157,7 @@ def _with_absolute_paths(route: HybridRoute, file: Path) -> HybridRoute:
             raise CommandError(f"spec.auth.apiKeysFile: {error}") from None
         auth = spec.auth.model_copy(update={"api_keys_file": keys_file})
         spec = spec.model_copy(update={"auth": auth})
-    if spec.routing.policy is not None:
+    if spec.routing.policy is not None and spec.routing.policy.file is not None:
         policy = spec.routing.policy.model_copy(
             update={"file": _usable_policy(file, spec.routing.policy.file)}
         )
@@ -159,7 +165,7 @@ def _with_absolute_paths(route: HybridRoute, file: Path) -> HybridRoute:
     return route.model_copy(update={"spec": spec})
 
 
-def _usable_policy(file: Path, name: str | None) -> str:
+def _usable_policy(file: Path, name: str) -> str:
     """Return the absolute path of a calibrated policy that this release can score with."""
     from hybridroute_serve.routing.artifact.errors import ArtifactError  # noqa: PLC0415 - loads numpy
     from hybridroute_serve.routing.artifact.scorer import check_artifact  # noqa: PLC0415
@@ -169,8 +175,6 @@ def _usable_policy(file: Path, name: str | None) -> str:
     )
 
     field = "spec.routing.policy.file"
-    if name is None:
-        raise CommandError(f"{field}: is missing, and one machine reads policies from files: name it")
     path = _existing(file, name, field)
     try:
         check_artifact(Path(path).read_bytes(), read_embedding_digest())
@@ -185,8 +189,6 @@ def _local_uri(file: Path, slm: Slm, uri: str, field: str) -> str:
     """Return the URI with an absolute path, if it is a path."""
     if uri in BUNDLED_MODELS or parse_hub(uri) is not None:
         return uri
-    if parse_claim(uri) is not None:
-        raise CommandError(f"{field}: only a cluster has claims: give the path of the file or folder here")
     if slm.engine is Engine.LLAMACPP:
         return _existing(file, uri, field)
     folder = (file.parent / uri).resolve()
@@ -293,7 +295,10 @@ async def _prove(gateway: Gateway, path: PathName, deadline: float) -> None:
             return
         # The router may know of a replica half a second later than Serve does; anything else is a real failure.
         if answer.status != 503 or time.monotonic() > deadline:
-            raise CommandError(f"the {path} path does not answer: {answer.status} {answer.text}")
+            advice = (
+                f"; `up` asks with the key in {API_KEY_VARIABLE}" if answer.status in _KEY_REFUSED else ""
+            )
+            raise CommandError(f"the {path} path does not answer: {answer.status} {answer.text}{advice}")
         await asyncio.sleep(_POLL_SECONDS)
 
 
@@ -320,6 +325,7 @@ def _print_welcome(run: Run, *, needs_key: bool) -> None:
         OPEN_PORTS_WARNING.format(metrics=run.ports.haproxy_metrics, stats=run.ports.haproxy_stats),
         style="dim",
     )
+    out.print("each path was asked once to see that it serves; records and costs have that too", style="dim")
     out.print("try:")
     body = """{"model": "hybridroute", "messages": [{"role": "user", "content": "How do I freeze my debit card?"}]}"""
     key = f' -H "authorization: Bearer ${API_KEY_VARIABLE}"' if needs_key else ""

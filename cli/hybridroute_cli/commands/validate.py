@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from hybridroute_cli.documents import check_engine, load_route
+from hybridroute_cli.documents import check_engine, load_route, one_machine_refusals
 from hybridroute_cli.output import console, print_json
-from hybridroute_cli.problems import InvalidDocumentError, Problem
+from hybridroute_cli.problems import InvalidDocumentError, Problem, printable
 
 __all__ = ["print_problems", "validate"]
 
@@ -32,10 +32,15 @@ def validate(
             continue
         found = check_engine(route, file)
         problems += found
-        results.append(_result(str(file), route.metadata.name, found))
+        notes = one_machine_refusals(route)
+        results.append(_result(str(file), route.metadata.name, found, notes))
         if not json and not found:
             message = f": HybridRoute {route.metadata.name} is valid"
-            console().print(Text.assemble((str(file), "bold"), message))
+            console().print(Text.assemble((printable(str(file)), "bold"), message))
+            for note in notes:
+                console().print(
+                    Text(f"    but `up` on one machine will refuse it: {printable(note)}", style="dim")
+                )
     if json:
         print_json({"valid": not problems, "files": results})
     elif problems:
@@ -53,18 +58,23 @@ def print_problems(problems: Sequence[Problem], *, as_json: bool = False) -> Non
         return
     out = console()
     for problem in problems:
-        path = Text(f" {problem.path}" if problem.path else "", style="cyan")
-        out.print(Text.assemble((problem.place, "bold"), ":", path, f" {problem.message}"))
+        path = Text(f" {printable(problem.path)}" if problem.path else "", style="cyan")
+        out.print(
+            Text.assemble((printable(problem.place), "bold"), ":", path, f" {printable(problem.message)}")
+        )
         if problem.hint:
-            out.print(Text(f"    {problem.hint}", style="dim"))
+            out.print(Text(f"    {printable(problem.hint)}", style="dim"))
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    out.print(f"{count} in {', '.join(files)}", markup=False)
+    out.print(f"{count} in {printable(', '.join(files))}", markup=False)
 
 
-def _result(file: str, route: str | None, problems: Sequence[Problem]) -> dict[str, Any]:
+def _result(
+    file: str, route: str | None, problems: Sequence[Problem], notes: Sequence[str] = ()
+) -> dict[str, Any]:
     return {
         "file": file,
         "valid": not problems,
         "route": route,
         "problems": [dataclasses.asdict(problem) for problem in problems],
+        "one_machine": list(notes),
     }

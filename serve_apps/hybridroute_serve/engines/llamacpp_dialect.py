@@ -8,6 +8,7 @@ llama.cpp has many fields of its own, and some win over OpenAI's: `n_predict` ov
 `top_logprobs`; others reach into its state (`id_slot`, `cache_prompt`, `lora`). So only known fields pass.
 """
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -16,21 +17,13 @@ from msgspec import Raw
 
 from hybridroute_api.vocabulary import Api, ErrorCode
 from hybridroute_serve.engines.llamacpp_grammar import explain_heavy_field
+from hybridroute_serve.engines.llamacpp_sampling import OWN_SAMPLERS, SAMPLING_FIELDS, check_sampling
 from hybridroute_serve.wire.errors import ErrorAnswer, InvalidRequest
 from hybridroute_serve.wire.sse import split_events
 
 __all__ = ["LlamaCppDialect"]
 
-_SAMPLING = (
-    "temperature",
-    "top_p",
-    "seed",
-    "stop",
-    "presence_penalty",
-    "frequency_penalty",
-    "logit_bias",
-    "n",
-)
+_SAMPLING = (*SAMPLING_FIELDS, "n")
 _PASSED: Mapping[Api, frozenset[str]] = MappingProxyType(
     {
         Api.CHAT_COMPLETIONS: frozenset(
@@ -49,10 +42,6 @@ _CAPS: Mapping[Api, tuple[str, ...]] = MappingProxyType(
 """The first that is set counts, as in `wire.requests`."""
 _LARGEST_CAP = 2**31 - 1
 """llama.cpp keeps 32 bits: a larger one would wrap to a negative number, which means no cap."""
-_SAMPLERS: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {"top_k": (-1, 1000), "min_p": (0, 1), "repeat_penalty": (0.1, 10)}
-)
-"""Samplers that clients of llama.cpp and vLLM expect, and their bounds. -1 and 0 of `top_k`: all tokens."""
 _NULL = b"null"
 
 _TRUE = Raw(b"true")
@@ -65,6 +54,8 @@ _SCHEMA_REFUSALS = ("JSON schema", "parse grammar", "generate parser")
 """Parts of what llama.cpp says of a schema, of an answer or a tool, that it cannot turn into a grammar."""
 _READING_FAILED = "Failed to parse"
 """Begins what llama.cpp says, with a 500, of messages and tools that it cannot read."""
+_LIBRARY_WORDS = "[json.exception."
+_NAMED_FIELD = re.compile(r"Field '(?P<name>\w+)': ")
 _COMPLETION = b'"object":"text_completion"'
 _CHAT_ID, _COMPLETION_ID = b'"id":"chatcmpl-', b'"id":"cmpl-'
 
@@ -91,8 +82,9 @@ class LlamaCppDialect:
         heavy = explain_heavy_field(asked)
         if heavy is not None:
             raise InvalidRequest(*heavy, code=ErrorCode.NOT_SERVED_BY_SLM)
+        check_sampling(asked)
         passed = {name: value for name, value in asked.items() if name in _PASSED[api]}
-        passed |= {name: asked[name] for name in _SAMPLERS if _is_bounded(name, asked.get(name))}
+        passed |= {name: asked[name] for name in OWN_SAMPLERS if _is_set(asked.get(name))}
         cap = next((asked[name] for name in _CAPS[api] if _is_set(asked.get(name))), None)
         if cap is not None:
             passed["max_tokens"] = Raw(str(min(int(bytes(cap)), _LARGEST_CAP)).encode())
@@ -120,21 +112,19 @@ class LlamaCppDialect:
         if unreadable or (status == 400 and any(part in error.message for part in _SCHEMA_REFUSALS)):
             return ErrorAnswer(400, _INVALID, ErrorCode.NOT_SERVED_BY_SLM, error.message)
         if status == 400:
-            return ErrorAnswer(400, _INVALID, ErrorCode.INVALID_REQUEST, error.message)
+            return ErrorAnswer(400, _INVALID, ErrorCode.INVALID_REQUEST, _say_plainly(error.message))
         return None
+
+
+def _say_plainly(message: str) -> str:
+    """Keep the field of what llama.cpp says in the words of its JSON library, and not these words."""
+    before, found, _ = message.partition(_LIBRARY_WORDS)
+    field = _NAMED_FIELD.match(before)
+    if not found:
+        return message
+    where = f"'{field['name']}'" if field else "A field of the request"
+    return f"{where} has a type, or a number, that the small model's engine cannot read."
 
 
 def _is_set(value: Raw | None) -> bool:
     return value is not None and bytes(value) != _NULL
-
-
-def _is_bounded(name: str, value: Raw | None) -> bool:
-    """Say whether a sampler is set. Raises `InvalidRequest` if it is set to what the engine does not take."""
-    if value is None or not _is_set(value):
-        return False
-    low, high = _SAMPLERS[name]
-    number = msgspec.json.decode(value)
-    if isinstance(number, bool) or not isinstance(number, int | float) or not low <= number <= high:
-        message = f"The small model takes '{name}' from {low:g} to {high:g}."
-        raise InvalidRequest(name, message, code=ErrorCode.NOT_SERVED_BY_SLM)
-    return True

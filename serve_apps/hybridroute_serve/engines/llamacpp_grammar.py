@@ -31,7 +31,13 @@ def explain_heavy_field(fields: Mapping[str, Raw]) -> tuple[str, str] | None:
             continue
         if len(memoryview(value)) > most_bytes:
             return name, f"The small model takes '{name}' up to {most_bytes} bytes."
-        if b"pattern" in memoryview(value).tobytes() and _repeats_a_group(value):
+        if b"pattern" not in memoryview(value).tobytes():
+            continue
+        try:
+            repeats = _repeats_a_group(value)
+        except msgspec.MsgspecError:
+            return name, f"The small model's engine cannot read the numbers in '{name}'."
+        if repeats:
             return name, f"The small model takes no 'pattern' that repeats a group in '{name}'."
     return None
 

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from hybridroute_api.facts import MODEL_DIGEST
 from hybridroute_api.records import Batch
-from hybridroute_api.serving import KeeperArgs, LivePolicy
+from hybridroute_api.serving import DATABASE_NAME, KeeperArgs, LivePolicy
 from hybridroute_api.standing import DriftStanding, Guarantee
 from hybridroute_serve.budgets import store as ledger_store
 from hybridroute_serve.keeper import artifact_desk
@@ -45,7 +45,6 @@ __all__ = ["Keeper", "NoPolicyError"]
 
 _LOG = logging.getLogger(__name__)
 
-DATABASE_NAME = "keeper.sqlite3"
 UPKEEP_SECONDS = 5.0
 RETENTION_ROUNDS = 12
 """Retention every so many rounds of upkeep: once a minute."""

@@ -56,6 +56,7 @@ from hybridroute_serve.wire.errors import (
     path_timeout,
     path_unavailable,
     read_error_code,
+    read_error_message,
     rejection,
     starting,
     stream_cut_event,
@@ -322,7 +323,9 @@ class Exchange:
         if failure.outcome is Outcome.UNAFFORDABLE:
             detail = say_unaffordable(failure, self._kept_headers, policy, self._so_far.client)
             return plan_unaffordable(decision, policy.budget, self._parts.health(), detail)
-        onward = plan_failover(decision, failure.outcome, read_error_code(failure.body))
+        onward = plan_failover(
+            decision, failure.outcome, read_error_code(failure.body), read_error_message(failure.body)
+        )
         if onward is not None:
             self._so_far.failed_over_from = decision.path
             self._failed_over = onward.path is PathName.LLM and onward.gate in _FAILURE_GATES

@@ -46,6 +46,8 @@ __all__ = ["decide_route", "plan_failover", "plan_unaffordable"]
 
 _INABILITIES = frozenset({ErrorCode.CONTEXT_LENGTH_EXCEEDED, ErrorCode.NOT_SERVED_BY_SLM})
 """Error codes with which the SLM says that its engine cannot serve a request."""
+_LONGEST_WORDS = 200
+"""Characters of the SLM's own words that a reason repeats."""
 
 
 def decide_route(
@@ -80,23 +82,29 @@ def decide_route(
 
 
 def plan_failover(
-    decision: RouteDecision, outcome: Outcome, error_code: str | None = None
+    decision: RouteDecision,
+    outcome: Outcome,
+    error_code: str | None = None,
+    error_message: str | None = None,
 ) -> RouteDecision | None:
     """Return the decision to go on with after the chosen path failed before any content, or None to give up.
 
     Only failures of the path count: a client's error would fail anywhere. What the SLM says that its engine cannot
     serve is what the capability gate would have said, had it counted tokens and known the model's template.
+    `error_message`: its words for that.
     """
     if decision.path is None or not decision.fallbacks:
         return None
     on_slm = decision.path is PathName.SLM
+    what = f"failed: {outcome}"
     if on_slm and error_code in _INABILITIES:
         gate = Gate.CAPABILITY
+        what = f"cannot serve it: {_first_words(error_message) or error_code}"
     elif outcome not in (Outcome.THROTTLED, Outcome.UPSTREAM_ERROR, Outcome.TIMEOUT):
         return None
     else:
         gate = Gate.OVERFLOW if on_slm and outcome is Outcome.THROTTLED else Gate.HEALTH
-    reason = f"{decision.path} failed: {outcome}; meant for it by {decision.gate}: {decision.reason}"
+    reason = f"{decision.path} {what}; meant for it by {decision.gate}: {decision.reason}"
     return replace(
         decision, path=decision.fallbacks[0], gate=gate, reason=reason, fallbacks=decision.fallbacks[1:]
     )
@@ -130,6 +138,11 @@ def plan_unaffordable(
         reason=f"llm unaffordable: {detail}; {verdict}; meant for it by {decision.gate}: {decision.reason}",
         fallbacks=(),
     )
+
+
+def _first_words(message: str | None) -> str:
+    """Return what comes before the first colon: behind it an engine quotes the request, which records do not keep."""
+    return (message or "").partition(": ")[0].rstrip(".")[:_LONGEST_WORDS]
 
 
 def _keep_local(mode: Mode, asked_for: PathName | None) -> RouteDecision:

@@ -93,7 +93,9 @@ class _Part(msgspec.Struct):
 class _Message(msgspec.Struct):
     role: str
     content: str | Annotated[list[_Part], Meta(max_length=_MOST_ITEMS)] | None = None
+    name: str | None = None
     tool_calls: _Objects | None = None
+    tool_call_id: str | None = None
 
 
 class _StreamOptions(msgspec.Struct):
@@ -319,6 +321,8 @@ def _conversation_key(messages: list[dict[str, Any]]) -> str:
 
 def _decode(decoder: msgspec.json.Decoder[_BodyT], body: bytes) -> _BodyT:
     try:
+        # What the decoder passes over it does not look into, but an engine will.
+        body.decode()
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise _explain(str(error)) from None

@@ -56,7 +56,13 @@ def test_json_holds_the_same_for_programs(app: typer.Typer, good: Path, bad: Pat
     assert result.exit_code == 1
     document = json.loads(result.stdout)
     assert document["valid"] is False
-    assert document["files"][0] == {"file": str(good), "valid": True, "route": "support", "problems": []}
+    assert document["files"][0] == {
+        "file": str(good),
+        "valid": True,
+        "route": "support",
+        "problems": [],
+        "one_machine": [],
+    }
     [problem] = document["files"][1]["problems"]
     assert (problem["line"], problem["column"], problem["path"]) == (7, 15, "spec.slm.scaling.minReplicas")
 
@@ -80,3 +86,38 @@ def test_problems_of_a_command_that_prints_json(capsys: pytest.CaptureFixture[st
     [file] = json.loads(capsys.readouterr().out)["files"]
     assert file["route"] is None
     assert file["problems"][0]["message"] == "is wrong: mend it"
+
+
+def test_what_one_machine_will_refuse_is_noted(app: typer.Typer, tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(ROUTE_YAML.replace("spec:", "spec:\n  auth: {apiKeysSecretName: clients}", 1))
+    result = CliRunner().invoke(app, [str(path)])
+    assert result.exit_code == 0
+    assert "is valid" in result.stdout
+    assert "but `up` on one machine will refuse it: spec.auth.apiKeysFile: is missing" in result.stdout
+    [file] = json.loads(CliRunner().invoke(app, ["--json", str(path)]).stdout)["files"]
+    assert len(file["one_machine"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("zone", "advice"),
+    [("Europe/Berlni", "did you mean Europe/Berlin?"), ("Mars/Olympus", "there is no such time zone")],
+)
+def test_a_mistyped_time_zone_is_suggested(app: typer.Typer, tmp_path: Path, zone: str, advice: str) -> None:
+    path = tmp_path / "zone.yaml"
+    budget = f'spec:\n  budget: {{limitUSD: "1", window: "1d@{zone}"}}'
+    path.write_text(ROUTE_YAML.replace("spec:", budget, 1))
+    result = CliRunner().invoke(app, [str(path)])
+    assert result.exit_code == 1
+    assert "spec.budget.window" in result.stdout
+    assert advice in result.stdout
+
+
+def test_a_name_in_the_file_does_not_steer_the_terminal(app: typer.Typer, tmp_path: Path) -> None:
+    path = tmp_path / "escape.yaml"
+    path.write_text(ROUTE_YAML.replace("spec:", 'spec:\n  "a\\r\\n\\e[31mred": 1', 1))
+    result = CliRunner().invoke(app, [str(path)])
+    assert result.exit_code == 1
+    assert "\\r\\n\\x1b[31mred" in result.stdout
+    assert "\x1b" not in result.stdout
+    assert "\r" not in result.stdout

@@ -278,6 +278,21 @@ def test_what_the_slm_says_it_cannot_serve_is_a_matter_of_capability(code: Error
     assert (after.path, after.gate) == (LLM, Gate.CAPABILITY)
 
 
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        ("The small model takes 'stop' up to 4096 bytes.", "The small model takes 'stop' up to 4096 bytes"),
+        ('Failed to parse messages: Missing tool call type: {"id": "secret"}', "Failed to parse messages"),
+        (None, "not_served_by_slm"),
+    ],
+)
+def test_why_the_slm_cannot_serve_it_is_said_in_its_words(message: str | None, words: str) -> None:
+    decision = decide_route(PLAIN, HYBRID, KEPT, UP)
+    after = plan_failover(decision, Outcome.CLIENT_ERROR, ErrorCode.NOT_SERVED_BY_SLM, message)
+    assert after is not None
+    assert after.reason.startswith(f"slm cannot serve it: {words}; meant for it by confidence")
+
+
 def test_a_prompt_too_long_for_the_llm_is_the_clients_error() -> None:
     decision = decide_route(PLAIN, HYBRID, ESCALATED, UP)
     assert plan_failover(decision, Outcome.CLIENT_ERROR, ErrorCode.CONTEXT_LENGTH_EXCEEDED) is None

@@ -322,10 +322,10 @@ async def test_a_schema_that_the_engine_cannot_read_may_be_served_elsewhere(
 
 
 async def test_another_refusal_of_the_engine_is_the_clients_error(slm: SlmBench) -> None:
-    answer = await slm.client.post(CHAT, chat(seed="one"), slm.headers())
+    answer = await slm.client.post(CHAT, chat(response_format={"type": "yaml"}), slm.headers())
     assert answer.status == 400
     assert answer.json()["error"]["code"] == ErrorCode.INVALID_REQUEST
-    assert "seed" in answer.json()["error"]["message"]
+    assert "response_format" in answer.json()["error"]["message"]
     assert answer.headers[InternalHeader.FAILURE] == Outcome.CLIENT_ERROR
 
 
@@ -371,3 +371,24 @@ async def test_many_streams_at_once_all_end_and_leave_nothing(slm: SlmBench, eng
     assert len(slm.ledger.reports) == 100
     assert (slm.admission.ongoing, slm.busy.inflight) == (0, 0)
     await eventually(lambda: _runs(engine, 0))
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [
+            {"role": "assistant", "content": "a", "tool_calls": [{}]},
+            {"role": "user", "content": "Say hi"},
+        ],
+        [{"role": "user", "content": "Say hi", "reasoning_content": 5}],
+    ],
+    ids=["tool call", "reasoning"],
+)
+async def test_messages_that_the_engine_cannot_read_are_no_failure_of_it(
+    slm: SlmBench, messages: list[dict[str, Any]]
+) -> None:
+    refused = await slm.client.post(CHAT, {"model": "m", "messages": messages}, slm.headers())
+    assert (refused.status, refused.json()["error"]["code"]) == (400, ErrorCode.NOT_SERVED_BY_SLM)
+    assert refused.headers[InternalHeader.FAILURE] == Outcome.CLIENT_ERROR
+    answer = await slm.client.post(CHAT, chat(max_tokens=2), slm.headers("hr-2"))
+    assert answer.status == 200

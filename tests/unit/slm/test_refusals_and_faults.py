@@ -90,6 +90,8 @@ async def test_other_routes_say_what_there_is(
         (chat(modalities=["text", "audio"]), "modalities", ErrorCode.NOT_SERVED_BY_SLM),
         (chat(web_search_options={}), "web_search_options", ErrorCode.NOT_SERVED_BY_SLM),
         (chat(top_k=100_000), "top_k", ErrorCode.NOT_SERVED_BY_SLM),
+        (chat(temperature=99), "temperature", ErrorCode.INVALID_REQUEST),
+        (chat(stop={"a": 1}), "stop", ErrorCode.INVALID_REQUEST),
         ({"model": "m"}, "messages", ErrorCode.INVALID_REQUEST),
     ],
 )

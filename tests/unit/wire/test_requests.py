@@ -328,12 +328,22 @@ def test_token_estimates_are_near_what_tokenizers_say(text: str, least: int, mos
     assert least <= parsed.estimated_prompt_tokens <= most
 
 
+def test_what_is_no_utf_8_is_refused_wherever_it_stands() -> None:
+    body = b'{"model": "hybridroute", "messages": [{"role": "user", "content": "x"}], "user": "\xff"}'
+    assert refusal(body).code is ErrorCode.INVALID_JSON
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
         ({"messages": [USER, {"role": "assistant", "tool_calls": "x"}]}, "messages[1].tool_calls"),
         ({"messages": [USER, {"role": "assistant", "tool_calls": ["x"]}]}, "messages[1].tool_calls[0]"),
+        ({"messages": [USER | {"name": 5}]}, "messages[0].name"),
+        (
+            {"messages": [USER, {"role": "tool", "tool_call_id": 5, "content": "x"}]},
+            "messages[1].tool_call_id",
+        ),
         ({"messages": [USER], "tools": [TOOLS[0], 5]}, "tools[1]"),
         ({"messages": [USER], "functions": [None]}, "functions[0]"),
     ],
