@@ -73,14 +73,14 @@ async def _observe(route: str | None) -> dict[str, Any]:
         return document
     advice = f"what runs behind it, and why, is in {directory.log_file}"
     async with open_gateway(directory, run, patience_seconds=_PATIENCE_SECONDS, advice=advice) as gateway:
-        ready, keeper, costs = await asyncio.gather(
+        told: tuple[Any, ...] = await asyncio.gather(
             gateway.ready_paths(),
             gateway.ask_keeper("/state"),
             gateway.ask_keeper("/costs"),
             return_exceptions=True,
         )
-    document["ready"] = not isinstance(ready, BaseException) and bool(ready)
-    for name, answer in (("keeper", keeper), ("costs", costs)):
+    document["ready"] = not isinstance(told[0], BaseException) and bool(told[0])
+    for name, answer in zip(("keeper", "costs"), told[1:], strict=True):
         if isinstance(answer, CommandError):
             document["detail"] = str(answer)
         elif isinstance(answer, BaseException):
