@@ -55,7 +55,7 @@ def find_folder(uri: str, field: str) -> Path:
 
 
 def hash_folder(folder: Path) -> str:
-    """Return `sha256:` and one digest of all files in a folder with their names. Blocks: some 0.3 s a GB."""
+    """Return `sha256:` and one digest of all files in a folder with their names. Blocks."""
     whole = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.is_file():

@@ -1,7 +1,7 @@
 """The arguments of vLLM's server, read by vLLM's own parser.
 
 `check_arguments` is for whoever reads a route where vLLM may not be installed; it runs the parser in a process of its
-own, because importing vLLM takes seconds, a gigabyte, and hold of signals and logging. Used by the engine and, before
+own, because importing vLLM takes seconds, hundreds of megabytes, and hold of logging. Used by the engine and, before
 anything is started, by the command line.
 """
 
