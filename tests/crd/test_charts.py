@@ -21,7 +21,7 @@ TABLE = [
     # verb, resource, allowed
     ("list", "hybridroutes.hybridroute.dev", True),
     ("patch", "hybridroutes.hybridroute.dev", False),
-    ("create", "rayservices.ray.io", True),
+    ("create", "networkpolicies.networking.k8s.io", True),
     ("create", "secrets", True),
     ("list", "secrets", False),
     ("delete", "pods", False),
@@ -107,7 +107,7 @@ def test_a_namespaced_install_has_no_right_elsewhere(cluster: ApiServer, install
     namespace = install("narrow", watchNamespaces=["one", "two"])
     account = f"{namespace}:{namespace}-operator"
     for watched in ("one", "two"):
-        assert can(cluster, account, "create", "rayservices.ray.io", watched)
+        assert can(cluster, account, "create", "networkpolicies.networking.k8s.io", watched)
     assert can(cluster, account, "update", "leases.coordination.k8s.io", namespace)
     for verb, what in (
         ("list", "hybridroutes.hybridroute.dev"),

@@ -130,7 +130,8 @@ def _last_line(text: str) -> str:
 def _main() -> None:
     problem = None
     try:
-        parse_arguments([], json.load(sys.stdin))
+        # Any folder will do: where the hub may not be asked, vLLM looks for its default model's files at once.
+        parse_arguments([f"--model={os.curdir}"], json.load(sys.stdin))
     except ArgumentProblem as found:
         problem = {"name": found.name, "message": found.message}
     sys.stdout.write("\n" + json.dumps(problem) + "\n")
