@@ -79,8 +79,8 @@ def report(
     lines += [
         f"{rounds} interleaved rounds of {seconds:g} s per figure; median (least to most). Everything runs on the same"
         " processors: the client (wrk), the upstream and the gateway. A stream has 64 chunks with content. `added` is"
-        " the median of paced streams, one at a time, less the direct one of the same round; in the row `direct` it is that"
-        " itself. CPU and RSS are of all of a gateway's processes; in the row `direct` they are the upstream's."
+        " the median of paced streams, one at a time, less the direct one of the same round; in the row `direct` it is"
+        " that itself. CPU and RSS are of all of a gateway's processes; in the row `direct` they are the upstream's."
         f" Meanwhile other processes took {shown([100 * share for share in others], '{:.0f}')} % of the processors.",
         "",
         f"| gateway | version | {' | '.join(title for title, *_ in COLUMNS)} |",

@@ -1,0 +1,323 @@
+"""Processor time a request of router and llm-proxy, in one process and without Ray: for changes to the hot path.
+
+    python -m benchmarks.hot_path [--kinds full,bare,merged] [--requests 500] [--rounds 3] [--profile FOLDER]
+
+Client, upstream, keeper, llm-proxy and router are servers of one event loop, joined over loopback; what is counted is
+the process's own time, which other processes of a busy machine stretch little, where requests/s say nothing. The part
+of client and upstream is measured without a gateway and taken off. `full`: everything on, as in `benchmarks.gateway`.
+`bare`: `benchmarks.bare`. `merged`: everything on, and the router calls the llm-proxy as a function instead of over
+HTTP, which nothing but this benchmark does. Serve and HAProxy are not in it.
+"""
+
+import argparse
+import asyncio
+import cProfile
+import json
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator, MutableMapping
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+import uvicorn
+import uvloop
+import yaml
+from benchmarks.bare import BareLlmProxy, BareRouter
+from benchmarks.fast_upstream import FastProtocol
+from benchmarks.gateway_report import shown
+from benchmarks.outage import named
+from benchmarks.peers import CLIENTS_FILE, GENEROUS_LIMITS, Demand, route_document
+from benchmarks.provider import HOST, free_port
+
+from hybridroute_api.serving import KeeperArgs, LlmProxyArgs, RouterArgs
+from hybridroute_api.v1alpha1.resource import HybridRoute
+from hybridroute_api.vocabulary import InternalHeader
+from hybridroute_cli.upstreams import find_upstreams
+from hybridroute_render.live import render_live_policy
+from hybridroute_serve.keeper.app import build_keeper_app
+from hybridroute_serve.router.app import RouterApp
+from hybridroute_serve.router.path_client import PathAnswer
+from hybridroute_serve.routing.embedding import load_static_embedder
+from hybridroute_serve.upstream.replica import LlmProxyReplica
+from hybridroute_serve.wire.asgi import ASGIApp
+
+KEY: Final = "sk-benchmark-0123456789"
+TOKEN: Final = "internal-token-of-a-benchmark"
+PATH: Final = "/v1/chat/completions"
+CONNECTIONS: Final = 16
+STREAMS_PER_REQUEST: Final = 4
+"""A stream costs several times a request, so there are fewer of them."""
+EXPOSITION: Final = b"".join(
+    b'haproxy_backend_active_servers{proxy="http-%b"} %d\n' % pair
+    for pair in ((b"llm-proxy", 1), (b"router", 1), (b"slm", 0))
+)
+
+
+class Client(asyncio.Protocol):
+    """Sends one request again and again until the count of all clients is used up."""
+
+    def __init__(self, request: bytes, left: list[int], failed: list[bytes]) -> None:
+        self._request, self._left, self._failed = request, left, failed
+        self._received = b""
+        self.done = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._send()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(exc or ConnectionResetError("the gateway hung up"))
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, found, body = self._received.partition(b"\r\n\r\n")
+        if not found:
+            return
+        head = head.lower()
+        if b"chunked" in head:
+            whole = body.endswith(b"0\r\n\r\n")
+        else:
+            whole = len(body) >= int(head.partition(b"content-length:")[2].split(b"\r\n")[0])
+        if whole:
+            if b" 200 " not in head[:16]:
+                self._failed.append(self._received)
+            self._send()
+
+    def _send(self) -> None:
+        if not self._left[0]:
+            self.done.set_result(None)
+            self._transport.close()
+            return
+        self._left[0] -= 1
+        self._received = b""
+        self._transport.write(self._request)
+
+
+async def ask(port: int, count: int, *, stream: bool) -> list[bytes]:
+    """Send so many requests over `CONNECTIONS`; returns the answers that were none."""
+    message = {"role": "user", "content": "Hello, please say something short and friendly."}
+    body = {"model": "hybridroute", "messages": [message], "max_tokens": 64, "stream": stream}
+    content = json.dumps(body).encode()
+    head = f"POST {PATH} HTTP/1.1\r\nhost: {HOST}\r\ncontent-type: application/json\r\n"
+    head += f"authorization: Bearer {KEY}\r\ncontent-length: {len(content)}\r\n\r\n"
+    left, failed = [count], []
+    loop = asyncio.get_running_loop()
+    make = partial(Client, head.encode() + content, left, failed)
+    clients = [(await loop.create_connection(make, HOST, port))[1] for _ in range(CONNECTIONS)]
+    await asyncio.gather(*(client.done for client in clients))
+    return failed
+
+
+class _Body:
+    def __init__(self, messages: asyncio.Queue[MutableMapping[str, Any]]) -> None:
+        self._messages = messages
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        more = True
+        while more:
+            message = await self._messages.get()
+            if message.get("body"):
+                yield message["body"]
+            more = message.get("more_body", False)
+
+
+class CalledPath:
+    """In the place of `path_client.PathClient`: calls the llm-proxy. Roughly: failures are not told apart."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    @asynccontextmanager
+    async def send_request(
+        self,
+        _path: Any,
+        operation: str,
+        body: bytes,
+        headers: list[tuple[bytes, bytes]],
+        *,
+        internal: dict[InternalHeader, str],
+        stream: bool,
+        first_byte_seconds: float,
+        **_: Any,
+    ) -> AsyncIterator[PathAnswer]:
+        own = {**internal, InternalHeader.TOKEN: TOKEN}
+        headers = [*headers, *((name.encode(), value.encode()) for name, value in own.items())]
+        scope = {"type": "http", "method": "POST", "path": operation, "root_path": "", "headers": headers}
+        messages: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
+
+        async def receive() -> MutableMapping[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        task = asyncio.create_task(self._app(scope, receive, messages.put))
+        async with asyncio.timeout(first_byte_seconds):
+            start = await messages.get()
+            whole = None if stream else (await messages.get())["body"]
+        answered = tuple(start["headers"])
+        if whole is not None:
+            yield PathAnswer(start["status"], answered, body=whole)
+        else:
+            yield PathAnswer(start["status"], answered, response=SimpleNamespace(content=_Body(messages)))
+        await task
+
+
+@dataclass(slots=True)
+class Rig:
+    """Ports of what runs in the loop."""
+
+    folder: Path
+    ports: dict[str, int] = field(default_factory=dict)
+    servers: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def start(self, kind: str) -> None:
+        """Start everything."""
+        loop = asyncio.get_running_loop()
+        self.ports = {name: free_port() for name in ("upstream", "exporter", "keeper", "llm-proxy", "router")}
+        await loop.create_server(FastProtocol, HOST, self.ports["upstream"])
+        await asyncio.start_server(expose, HOST, self.ports["exporter"])
+        keeper_args, llm_args, router_args = self.arguments()
+        await self.serve("keeper", build_keeper_app(keeper_args))
+        if kind == "bare":
+            llm_proxy = await BareLlmProxy(llm_args).build_app()
+            router: RouterApp = BareRouter(router_args, load_static_embedder(), replica="router-1")
+        else:
+            llm_proxy = await LlmProxyReplica(llm_args, replica="llm-proxy-1").build_app()
+            router = RouterApp(router_args, load_static_embedder(), replica="router-1")
+        await self.serve("llm-proxy", llm_proxy)
+        await self.serve("router", router)
+        if kind == "merged":
+            router._parts = replace(router._parts, paths=CalledPath(llm_proxy))  # type: ignore[arg-type]
+
+    async def serve(self, name: str, app: ASGIApp) -> None:
+        """Serve an application as Serve's replicas do: uvicorn with httptools."""
+        config = uvicorn.Config(app, host=HOST, port=self.ports[name], access_log=False, log_level="warning")
+        server = uvicorn.Server(config)
+        server.capture_signals = nullcontext  # type: ignore[method-assign]
+        self.servers.append(asyncio.create_task(server.serve()))
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.01)
+
+    def arguments(self) -> tuple[KeeperArgs, LlmProxyArgs, RouterArgs]:
+        """Write what the applications read, and return their arguments."""
+        folder = self.folder
+        for name, text in (
+            ("token", TOKEN),
+            ("metrics-token", TOKEN),
+            (CLIENTS_FILE, yaml.safe_dump([{"name": "benchmark", "keys": [KEY], **GENEROUS_LIMITS}])),
+            ("live.json", self.policy()),
+        ):
+            (folder / name).write_text(text)
+        for name in ("journal", "state"):
+            (folder / name).mkdir()
+        url = {name: f"http://{HOST}:{port}" for name, port in self.ports.items()}
+        common = {"route": "benchmark", "token_file": str(folder / "token")}
+        reports = {"keeper_url": url["keeper"], "journal_dir": str(folder / "journal")}
+        keeper = KeeperArgs(
+            **common,
+            metrics_token_file=str(folder / "metrics-token"),
+            state_dir=str(folder / "state"),
+            live_file=str(folder / "live.json"),
+        )
+        router = RouterArgs(
+            **common,
+            **reports,
+            slm_url=url["llm-proxy"],
+            llm_url=url["llm-proxy"],
+            slm_backend_metrics_url=url["exporter"],
+            slm_backend="http-slm",
+            llm_backend_metrics_url=url["exporter"],
+            llm_backend="http-llm-proxy",
+            router_backend="http-router",
+        )
+        return keeper, LlmProxyArgs(**common, **reports), router
+
+    def policy(self) -> str:
+        """Return the live policy of the route that `benchmarks.gateway` measures."""
+        demand = Demand(
+            (f"http://{HOST}:{self.ports['upstream']}/v1",),
+            attempt_seconds=60,
+            budget_usd=Decimal(1_000_000),
+            client_key=KEY,
+        )
+        document = route_document(demand)
+        document["spec"]["auth"]["apiKeysFile"] = str(self.folder / CLIENTS_FILE)
+        route = HybridRoute.model_validate(document)
+        sources = find_upstreams(
+            route, route_file=self.folder / "route.yaml", secrets_dir=self.folder, environ={}, stand_in_url=""
+        )
+        return render_live_policy(route, sources.resolved).model_dump_json()
+
+
+async def expose(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Say what HAProxy's exporter would say of the paths."""
+    try:
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(EXPOSITION), EXPOSITION))
+    except (asyncio.IncompleteReadError, ConnectionError):
+        writer.close()
+
+
+async def measure(kind: str, arguments: argparse.Namespace, folder: Path) -> dict[str, list[float]]:
+    """Return µs a request and a stream by round, less what client and upstream take by themselves."""
+    rig = Rig(folder)
+    await rig.start(kind)
+    while await ask(rig.ports["router"], 64, stream=False):  # noqa: ASYNC110 - nothing says that all is there
+        await asyncio.sleep(0.2)  # the keeper's first lease is on its way
+    found: dict[str, list[float]] = {"request": [], "stream": []}
+    for _ in range(arguments.rounds):
+        for name, count in (
+            ("request", arguments.requests),
+            ("stream", arguments.requests // STREAMS_PER_REQUEST),
+        ):
+            spent = {}
+            for where in ("upstream", "router"):
+                before = time.process_time()
+                failed = await ask(rig.ports[where], count, stream=name == "stream")
+                spent[where] = time.process_time() - before
+                if failed:
+                    raise SystemExit(f"{kind}: {len(failed)} of {count} failed, such as {failed[0][:300]!r}")
+            found[name].append(1e6 * (spent["router"] - spent["upstream"]) / count)
+    if arguments.profile is not None:
+        arguments.profile.mkdir(parents=True, exist_ok=True)
+        for name, count in (("request", arguments.requests), ("stream", arguments.requests // 4)):
+            profile = cProfile.Profile(time.process_time)
+            profile.enable()
+            await ask(rig.ports["router"], count, stream=name == "stream")
+            profile.disable()
+            profile.dump_stats(arguments.profile / f"{kind}-{name}.prof")
+    return found
+
+
+def main() -> None:
+    """Measure one kind after the other, each in a process of its own."""
+    kinds = {name: name for name in ("full", "bare", "merged")}
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kinds", type=partial(named, kinds), default=list(kinds))
+    parser.add_argument(
+        "--requests", type=int, default=500, help="of each round, and a quarter as many streams"
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--profile", type=Path, help="folder for cProfile's files")
+    arguments = parser.parse_args()
+    for kind in arguments.kinds:
+        if not (child := os.fork()):
+            with tempfile.TemporaryDirectory() as folder:
+                found = uvloop.run(measure(kind, arguments, Path(folder)))
+                for name, values in found.items():
+                    print(f"{kind}: {shown(values, '{:.0f}')} µs a {name}", flush=True)
+                os._exit(0)  # uvicorn's servers and what they have in hand end with the process
+        if os.waitpid(child, 0)[1]:
+            raise SystemExit(f"{kind} was not measured")
+
+
+if __name__ == "__main__":
+    main()
