@@ -29,9 +29,6 @@ def render_serve_environment(ports: ServePorts, *, cores: int) -> dict[str, str]
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
         "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(cores, 4))),
-        # HAProxy's exporter stays. Off is a log line a request and hop, which a Python process would read into Ray's
-        # metrics; the keeper's are the exact account.
-        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.haproxy_metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.haproxy_stats),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports.fallback_proxy),
