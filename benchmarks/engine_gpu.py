@@ -13,10 +13,11 @@ import contextlib
 import json
 import platform
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from importlib import import_module
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import Any, Final
 import aiohttp
 import uvicorn
 from benchmarks.engine import Server, ask
+from benchmarks.engine_surface import check_surface
 from benchmarks.load import how_measured, percentile, write_results
 from benchmarks.provider import HOST, free_port
 
@@ -43,7 +45,7 @@ __all__ = ["Round", "measure"]
 
 NAME: Final = "measured"
 TOKEN: Final = "internal"
-HEADERS: Final = {
+HEADERS: Final[Mapping[str, str]] = {
     InternalHeader.TOKEN: TOKEN,
     InternalHeader.REQUEST_ID: "hr-1",
     InternalHeader.GATE: "forced",
@@ -55,14 +57,6 @@ ENGINE_ARGS: Final = {
     "gpu-memory-utilization": "0.5",
     "compilation-config": '{"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}',
 }
-CITY: Final = {
-    "type": "object",
-    "properties": {"urgent": {"type": "boolean"}, "city": {"enum": ["Paris", "Rome"]}},
-    "required": ["urgent", "city"],
-    "additionalProperties": False,
-}
-FREED_SECONDS: Final = 1.0
-"""A client that leaves frees its place before that; left alone, the answer would go on for longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +117,9 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         own = slm_app(engine, tally, options)
         assert engine.app is not None
         async with listening(cancelled_with_client(own)) as own_url, listening(engine.app) as bare_url:
-            checks = await check_surface(engine, own_url, tally)
+            async with aiohttp.ClientSession(own_url, headers=HEADERS) as session:
+                checks = await check_surface(engine, session, NAME)
+            checks["attempts"] = f"{tally.opened} opened; closed {json.dumps(tally.outcomes)}"
             servers = [
                 Server("bare", f"{bare_url}/v1/chat/completions", NAME, ()),
                 Server("slm", f"{own_url}/v1/chat/completions", NAME, ()),
@@ -219,64 +215,6 @@ async def listening(app: ASGIApp) -> AsyncIterator[str]:
         await serving
 
 
-async def check_surface(engine: VllmEngine, url: str, tally: Tally) -> dict[str, str]:
-    """Ask for what the engine must serve, through the SLM application. Raises AssertionError."""
-    said: dict[str, str] = {}
-    question = {
-        "model": NAME,
-        "messages": [{"role": "user", "content": "What is the sea?"}],
-        "temperature": 0,
-    }
-    async with aiohttp.ClientSession(url, headers=HEADERS) as session:
-
-        async def chat(**fields: Any) -> Any:
-            async with session.post("/v1/chat/completions", json=question | fields) as answer:
-                assert answer.status == 200, await answer.text()
-                return await answer.json()
-
-        whole = (await chat(max_tokens=24))["choices"][0]["message"]["content"]
-        assert whole
-        said["chat"] = whole
-        body = question | {"max_tokens": 24, "stream": True}
-        async with session.post("/v1/chat/completions", json=body) as answer:
-            events = [json.loads(line[6:]) async for line in answer.content if line.startswith(b"data: {")]
-        pieces = [event["choices"][0]["delta"].get("content") or "" for event in events]
-        assert "".join(pieces) == whole, pieces
-        said["streaming"] = f"{len(pieces)} events, the same text"
-        logprobs = (await chat(max_tokens=4, logprobs=True, top_logprobs=3))["choices"][0]["logprobs"][
-            "content"
-        ]
-        assert [len(token["top_logprobs"]) for token in logprobs] == [3] * 4
-        said["logprobs"] = "3 alternatives for each of 4 tokens"
-        schema = {"type": "json_schema", "json_schema": {"name": "city", "schema": CITY, "strict": True}}
-        text = (await chat(max_tokens=64, response_format=schema))["choices"][0]["message"]["content"]
-        document = json.loads(text)
-        assert isinstance(document["urgent"], bool)
-        assert document["city"] in ("Paris", "Rome")
-        said["JSON schema"] = text
-        said["cancellation"] = await check_cancellation(engine, session, question)
-    said["attempts"] = f"{tally.opened} opened; closed {json.dumps(tally.outcomes)}"
-    return said
-
-
-async def check_cancellation(
-    engine: VllmEngine, session: aiohttp.ClientSession, question: dict[str, Any]
-) -> str:
-    """Leave a stream in its middle and return how long its place in the engine stayed taken."""
-    body = question | {"max_tokens": 1500, "ignore_eos": True, "stream": True}
-    answer = await session.post("/v1/chat/completions", json=body)
-    for _ in range(8):
-        await answer.content.readline()
-    running = (await engine.signals()).running
-    assert running == 1, running
-    answer.close()
-    left_at = time.monotonic()
-    while (await engine.signals()).running:
-        assert time.monotonic() - left_at < FREED_SECONDS, "the place stayed taken"
-        await asyncio.sleep(0.001)
-    return f"running 1, and 0 within {1000 * (time.monotonic() - left_at):.0f} ms of the client's leaving"
-
-
 async def play_rounds(servers: list[Server], options: argparse.Namespace) -> list[Round]:
     """Let the servers take turns at each number of streams; a round before the first is not counted."""
     rounds = []
@@ -351,7 +289,7 @@ def run_client(server: Server, mark: str, streams: int, tokens: int) -> Part:
 
 def versions() -> dict[str, str]:
     """Return the card and the versions that the result holds for."""
-    import torch  # noqa: PLC0415 - comes with vLLM
+    torch = import_module("torch")  # comes with vLLM
 
     names = ("vllm", "torch", "transformers", "triton", "xgrammar", "uvicorn")
     return {
