@@ -155,10 +155,9 @@ class _Slm:
 
     async def _send_failure(self, send: Send, failure: AttemptFailure) -> None:
         refused = None
-        if failure.upstream_status is not None and failure.upstream_body is not None:
-            refused = self._parts.engine.dialect.explain_refusal(
-                failure.upstream_status, failure.upstream_body
-            )
+        said = failure.upstream_body or failure.fault_body
+        if failure.upstream_status is not None and said is not None:
+            refused = self._parts.engine.dialect.explain_refusal(failure.upstream_status, said)
         if refused is None:
             await send_answer(send, failure.answer.status, failure.answer.body(), failure.headers())
         else:

@@ -38,6 +38,8 @@ class AttemptFailure:
     upstream_status: int | None = None
     upstream_body: bytes | None = None
     """A refusal of the request in the upstream's own words, which replaces the answer's body."""
+    fault_body: bytes | None = None
+    """What came with a 500. It is not passed on: only our own engine's dialect can tell what it is about."""
     upstream_headers: _RawHeaders = ()
     may_pass: bool = True
     """False: this upstream will fail this request again, whenever it is asked; another may serve it."""
@@ -84,6 +86,7 @@ def classify_status(
         detail=f"status {status}",
         upstream_status=status,
         upstream_body=upstream_body,
+        fault_body=body if status == 500 and is_json_object else None,
         upstream_headers=passed,
         may_pass=status >= 500 or status in _MAY_PASS,
         retry_after_seconds=_read_retry_after(passed, now_unix),
