@@ -151,7 +151,7 @@ async def test_labels_become_a_promise_that_is_edited_voided_and_restored(
     assert status == 0
     told = " ".join(out.split())
     assert re.search(
-        "GuaranteeValid False, ModelsChanged: slm was smollm2-135m when .* is other-slm", told
+        "GuaranteeValid False, ModelsChanged: slm was smollm2-135m when .* is SmolLM2-135M-Instruct", told
     ), told
     await calibrated.use()
     await calibrated.is_guaranteed("True", "Certified")

@@ -108,8 +108,10 @@ class LlamaCppDialect:
             return None
         if error.type == _CONTEXT_EXCEEDED:
             return ErrorAnswer(400, _INVALID, ErrorCode.CONTEXT_LENGTH_EXCEEDED, error.message)
-        unreadable = status == 500 and error.message.startswith(_READING_FAILED)
-        if unreadable or (status == 400 and any(part in error.message for part in _SCHEMA_REFUSALS)):
+        if status == 500 and error.message.startswith(_READING_FAILED):
+            message = "The small model's engine cannot read the messages or the tools."
+            return ErrorAnswer(400, _INVALID, ErrorCode.NOT_SERVED_BY_SLM, message)
+        if status == 400 and any(part in error.message for part in _SCHEMA_REFUSALS):
             return ErrorAnswer(400, _INVALID, ErrorCode.NOT_SERVED_BY_SLM, error.message)
         if status == 400:
             return ErrorAnswer(400, _INVALID, ErrorCode.INVALID_REQUEST, _say_plainly(error.message))
