@@ -1,6 +1,6 @@
 """The promise on traffic whose risk is known: certify fresh draws, look the true risk up, count what broke.
 
-    python benchmarks/promise_draws.py [--draws 2000] [--output FOLDER]
+    python benchmarks/promise_draws.py [--draws 2000] [--curves touches,…] [--output FOLDER]
 
 Confidence is uniform, so that a threshold t keeps the share 1 - t, and the joint regret of each share is a formula:
 
@@ -134,10 +134,10 @@ def _grade(confidence: Floats, curve: Curve, rng: np.random.Generator) -> Floats
     return np.where(drawn < whole, 1.0, np.where(drawn < whole + mean, 0.5, 0.0))
 
 
-def run_all(draws: int, seed: int = 0) -> list[Result]:
+def run_all(draws: int, curves: list[str], seed: int = 0) -> list[Result]:
     rng = np.random.default_rng(seed)
     results = []
-    for name in CURVES:
+    for name in curves:
         for alpha in ALPHAS:
             sizes = [(rows, False) for rows in ROWS] + [(GRADED_ROWS, True)]
             for rows, graded in sizes:
@@ -181,9 +181,10 @@ def write_results(results: list[Result], folder: Path, command: str) -> None:
 
 
 def _plot(results: list[Result], path: Path) -> None:
-    figure = Figure(figsize=(9.0, 3.4), layout="constrained")
-    panels = figure.subplots(1, len(CURVES), sharey=True)
-    for axes, name in zip(panels, CURVES, strict=True):
+    names = list(dict.fromkeys(one.curve for one in results))
+    figure = Figure(figsize=(1.2 + 2.6 * len(names), 3.4), layout="constrained")
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, names, strict=True):
         axes.set_title(name, loc="left", fontsize=10)
         for alpha in ALPHAS:
             mine = [one for one in results if one.curve == name and one.alpha == alpha and not one.graded]
@@ -209,10 +210,12 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--draws", type=int, default=2_000)
+    parser.add_argument("--curves", default=",".join(CURVES), help="separated by commas")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
-    results = run_all(options.draws)
-    write_results(results, options.output, f"python benchmarks/promise_draws.py --draws {options.draws}")
+    results = run_all(options.draws, options.curves.split(","))
+    command = f'python benchmarks/promise_draws.py --draws {options.draws} --curves "{options.curves}"'
+    write_results(results, options.output, command)
     return 0 if all(one.holds for one in results) else 1
 
 
