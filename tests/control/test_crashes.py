@@ -124,8 +124,9 @@ def test_an_api_server_that_fails_and_conflicts_ends_the_same(
     def fail(call: Call) -> int | None:
         if call.is_watch or f"/namespaces/{world.namespace}/" not in call.path:
             return None
-        codes = [409, 429, 500, 503, LOST] if call.is_write else [429, 500, LOST]
-        return choose.choice(codes) if choose.random() < 0.2 else None
+        # A round reads a score of objects and ends at the first that fails; a write that is done stays done.
+        share, codes = (0.2, [409, 429, 500, 503, LOST]) if call.is_write else (0.02, [429, 500, LOST])
+        return choose.choice(codes) if choose.random() < share else None
 
     proxy.fault = fail
     assert world.apply(route_document())[0] == 201
@@ -134,7 +135,7 @@ def test_an_api_server_that_fails_and_conflicts_ends_the_same(
     assert status == 200
     world.wait_until_seen(answer["metadata"]["generation"])
     world.wait_until_children_are(wanted)
-    assert proxy.faults >= 5
+    assert proxy.faults >= 3
 
 
 @pytest.mark.timeout(1200)
