@@ -3,6 +3,7 @@
 Only for a route that is not up: a running one is asked, since its keeper knows what is not in the store yet.
 """
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ class LeftRecords:
         reads = Reads(self.file)
         try:
             yield reads
+        except sqlite3.Error as error:
+            raise CommandError(f"{self.file} cannot be read: {error}") from error
         finally:
             reads.close()
 
@@ -57,11 +60,12 @@ def find_left_records(route: str | None) -> LeftRecords | None:
     Raises `CommandError` where several routes left records and none is named.
     """
     home = home_directory()
-    if any(home.glob(f"{route or '*'}/run.json")):
+    names = sorted(path.name for path in home.glob("*") if route in (None, path.name))
+    directories = [RunDirectory(home, name) for name in names]
+    if any(directory.run_file.exists() for directory in directories):
         return None
-    directories = [RunDirectory(home, path.name) for path in sorted(home.glob(route or "*"))]
     left = [directory for directory in directories if directory.records_file.is_file()]
     if len(left) > 1:
-        names = ", ".join(directory.root.name for directory in left)
-        raise CommandError(f"no route is up; several left records: {names}; choose one with --route")
+        listed = ", ".join(directory.root.name for directory in left)
+        raise CommandError(f"no route is up; several left records: {listed}; choose one with --route")
     return LeftRecords(left[0].root.name, left[0].records_file) if left else None

@@ -73,6 +73,15 @@ def test_of_several_routes_that_are_down_one_is_to_be_named(home: Path) -> None:
     assert run("explain", "hr-2", "--route", "other")[0] == 0
 
 
+def test_a_store_that_cannot_be_read_is_named(home: Path) -> None:
+    leave_records(home, "support", "hr-1")
+    file = RunDirectory(home, "support").records_file
+    file.write_bytes(b"no database" * 1000)
+    status, _, errors = run("costs")
+    assert status == 1
+    assert f"{file} cannot be read" in errors
+
+
 def test_nothing_up_and_nothing_left(home: Path) -> None:
     status, _, errors = run("costs")
     assert (status, "no route is up; start one with" in errors) == (1, True)
