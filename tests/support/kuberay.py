@@ -10,7 +10,7 @@ from support.api_server import ApiServer
 
 __all__ = ["KUBERAY", "report_applications", "serve_kuberay"]
 
-KUBERAY = Path(os.environ.get("KUBERAY_MANIFEST", "/usr/local/share/kuberay/kuberay.yaml"))
+KUBERAY = Path(os.environ.get("KUBERAY_MANIFEST") or "/usr/local/share/kuberay/kuberay.yaml")
 
 
 def serve_kuberay(server: ApiServer) -> None:
