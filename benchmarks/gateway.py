@@ -152,9 +152,13 @@ async def all_up(
                 continue
             match_priority(entry.processes())
             bench.entries[peer.name] = entry
-        for entry in bench.entries.values():
+        for name, entry in list(bench.entries.items()):
             body = {"messages": MESSAGES, "max_tokens": 64, "stream": True}
-            await run_wrk(entry, body, connections=16, seconds=WARM_UP_SECONDS)
+            try:
+                await run_wrk(entry, body, connections=16, seconds=WARM_UP_SECONDS)
+            except WrkError as error:
+                missing.append(f"{name}: {error}")
+                del bench.entries[name]
         yield bench
 
 
