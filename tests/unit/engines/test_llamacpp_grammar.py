@@ -53,8 +53,9 @@ def test_what_is_only_strict_passes(schema: object) -> None:
     assert explain(response_format=answer_as(schema), stop=["x"], logit_bias={"7": -100}) is None
 
 
-def test_an_escape_hides_nothing() -> None:
-    body = json.dumps({"response_format": answer_as({"pattern": "(a)+"})}).replace(")", "\\u0029")
+@pytest.mark.parametrize(("plain", "escaped"), [(")", "\\u0029"), ("pattern", "p\\u0061ttern")])
+def test_an_escape_hides_nothing(plain: str, escaped: str) -> None:
+    body = json.dumps({"response_format": answer_as({"pattern": "(a)+"})}).replace(plain, escaped)
     assert explain_heavy_field(msgspec.json.decode(body, type=dict[str, Raw])) is not None
 
 
