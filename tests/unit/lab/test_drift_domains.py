@@ -1,25 +1,18 @@
 """The page of `benchmarks/drift_domains.py`: what it holds up to the bars, and what it writes."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from support.benchmark_modules import load_benchmark
+
 
 @pytest.fixture(scope="module")
 def campaign() -> ModuleType:
-    path = Path(__file__).parents[3] / "benchmarks" / "drift_domains.py"
-    spec = importlib.util.spec_from_file_location("drift_domains", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("drift_domains")
 
 
 def report(campaign: ModuleType, *, alarms: float = 0.1, mean: float = 100.0, p95: float = 300.0) -> Any:

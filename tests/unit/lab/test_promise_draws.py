@@ -1,24 +1,17 @@
 """A seeded sample of `benchmarks/promise_draws.py`: the promise on traffic whose risk is known."""
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
+from support.benchmark_modules import load_benchmark
+
 
 @pytest.fixture(scope="module")
 def campaign() -> ModuleType:
-    path = Path(__file__).parents[3] / "benchmarks" / "promise_draws.py"
-    spec = importlib.util.spec_from_file_location("promise_draws", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("promise_draws")
 
 
 @pytest.mark.parametrize("curve", ["touches", "passes", "just above"])
