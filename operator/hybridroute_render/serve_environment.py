@@ -10,6 +10,17 @@ __all__ = ["LONGEST_STREAM_SECONDS", "render_serve_environment"]
 LONGEST_STREAM_SECONDS = 3600
 """No stream may be longer: HAProxy's old workers and stopping replicas are given this long to finish."""
 
+_LONGEST_SILENCE_SECONDS = 60
+"""Of a client that is to send; silence of an answer does not count."""
+
+_HAPROXY_OPTIONS = (
+    # Body and head of a small request come in two pieces from most clients. HAProxy 2.8 does not notice that such a
+    # client leaves before the answer begins, unless it has taken in the whole request first.
+    "option http-buffer-request",
+    # A client that drips is left, too, and not only one that says nothing.
+    f"timeout http-request {_LONGEST_SILENCE_SECONDS}s",
+)
+
 
 def render_serve_environment(ports: ServePorts, *, cores: int) -> dict[str, str]:
     """Environment variables for `ray start` and every driver.
@@ -29,9 +40,12 @@ def render_serve_environment(ports: ServePorts, *, cores: int) -> dict[str, str]
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
         "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
         "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, min(cores, 4))),
-        # A client that is to send and does not is left after this, and not after an hour. Silence of an answer does
-        # not count.
-        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
+        # Not after an hour.
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(_LONGEST_SILENCE_SECONDS),
+        # What HAProxy takes in before it hands on. Longer requests go on as they come, and are not watched as well.
+        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(64 * 1024),
+        # The one setting that Serve writes into HAProxy's defaults as it is: lines of ours ride on it (decision 13).
+        "RAY_SERVE_HAPROXY_RETRY_ON": "\n    ".join(("conn-failure", *_HAPROXY_OPTIONS)),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.haproxy_metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.haproxy_stats),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports.fallback_proxy),

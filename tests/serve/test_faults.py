@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import pytest_asyncio
@@ -206,6 +207,58 @@ async def test_client_leaves_an_slm_stream(route: LiveRoute) -> None:
         return all(replica["ongoing"] == 0 for replica in state["replicas"]["slm"])
 
     await route.until(idle)
+
+
+@pytest.mark.parametrize("body_bytes", [0, 40_000])
+async def test_client_leaves_before_the_llm_answers(
+    route: LiveRoute, provider: ScriptedUpstream, body_bytes: int
+) -> None:
+    provider.scripts.append(hang_before_headers)
+    leave = await ask_in_two_pieces(route, "llm", body_bytes)
+    await provider.wait_until(lambda upstream: len(upstream.requests) == 1, seconds=5)
+    left = time.monotonic()
+    leave()
+    await provider.wait_until(lambda upstream: upstream.clients_gone == 1, seconds=5)
+
+    assert time.monotonic() - left < 1.0, "upstream work goes on for a second after the client left"
+    await settled(provider)
+
+
+async def test_client_leaves_before_the_slm_answers(route: LiveRoute) -> None:
+    async def ongoing(requests: int) -> bool:
+        state = await route.keeper("/state")
+        return sum(replica["ongoing"] for replica in state["replicas"]["slm"]) == requests
+
+    leave = await ask_in_two_pieces(route, "slm", 0)
+    await route.until(lambda: ongoing(1))
+    leave()
+    await route.until(lambda: ongoing(0), seconds=5)
+
+
+async def ask_in_two_pieces(route: LiveRoute, model: str, body_bytes: int) -> Callable[[], None]:
+    """Send head and body apart, as httpx does, after a short request on the same connection; return how to leave."""
+    host, port = route.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head.lower())
+    assert length is not None
+    await reader.readexactly(int(length[1]))
+    asked = {
+        "model": model,
+        "messages": [{"role": "user", "content": LOCAL_PROMPT + " " * body_bytes}],
+        "max_tokens": 1000,
+    }
+    body = json.dumps(asked).encode()
+    writer.write(
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n" % len(body)
+    )
+    await writer.drain()
+    await asyncio.sleep(0.02)
+    writer.write(body)
+    await writer.drain()
+    return writer.close
 
 
 async def test_llm_down_in_scope_goes_to_the_slm_and_says_so(

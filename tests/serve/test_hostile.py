@@ -51,19 +51,28 @@ def answers(provider: ScriptedUpstream) -> None:
 async def silent_clients(session_route: LiveRoute) -> AsyncIterator[dict[str, asyncio.Task[float]]]:
     """Clients that stop in the middle, from the first test on: each task tells after how long it was left."""
 
-    async def wait(sent: bytes) -> float:
+    async def drip(writer: asyncio.StreamWriter) -> None:
+        while True:
+            await asyncio.sleep(1)
+            writer.write(b" ")
+
+    async def wait(sent: bytes, *, dripping: bool) -> float:
         began = time.monotonic()
         reader, writer = await asyncio.open_connection("127.0.0.1", port(session_route))
+        writer.write(sent)
+        drops = asyncio.create_task(drip(writer)) if dripping else None
         try:
-            writer.write(sent)
-            await writer.drain()
             while await reader.read(4096):
                 pass
             return time.monotonic() - began
         finally:
+            if drops is not None:
+                drops.cancel()
             writer.close()
 
-    tasks = {name: asyncio.create_task(wait(sent)) for name, sent in STALLED.items()}
+    tasks = {name: asyncio.create_task(wait(sent, dripping=False)) for name, sent in STALLED.items()}
+    tasks["dripping body"] = asyncio.create_task(wait(STALLED["body"], dripping=True))
+    tasks["dripping header"] = asyncio.create_task(wait(STALLED["header"] + b"x-slow:", dripping=True))
     yield tasks
     for task in tasks.values():
         task.cancel()
