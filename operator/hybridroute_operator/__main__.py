@@ -8,6 +8,7 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from typing import Any, cast
 
 import aiohttp
 import kopf
@@ -53,6 +54,8 @@ async def run(settings: OperatorSettings, stopping: asyncio.Event) -> bool:
                     clusterwide=not settings.namespaces,
                     namespaces=list(settings.namespaces),
                     standalone=True,
+                    # Else kopf looks the user's name up, and the image's has none. Its type is not exported.
+                    identity=cast("Any", settings.identity),
                     stop_flag=stopping,
                 )
             finally:

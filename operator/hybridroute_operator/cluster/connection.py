@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration, V1Lease, V1ObjectMeta
@@ -57,15 +57,19 @@ async def lead(
 ) -> bool:
     """Wait for the lease, work while it is held; return False when it was lost before `stopping` was set.
 
+    Raises what `work` raises.
     A process that lost its lease must end: what it was doing may overlap with its successor for no longer.
     """
-    done = asyncio.Event()
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def started() -> None:
         try:
             await work()
+        except Exception as error:  # noqa: BLE001 - raised again below
+            done.set_exception(error)
         finally:
-            done.set()
+            if not done.done():
+                done.set_result(None)
 
     async def stopped() -> None:
         _LOG.error("lease was lost identity=%s", identity)
@@ -81,19 +85,22 @@ async def lead(
         )
     )
     running = asyncio.create_task(election.run(), name="leader election")
-    waits = [asyncio.create_task(event.wait()) for event in (stopping, done)]
+    told = asyncio.create_task(stopping.wait())
+    waits: list[asyncio.Future[Any]] = [running, told, done]
     try:
-        await asyncio.wait([running, *waits], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             running.result()  # an election that failed is no lease that was lost
         lost = running.done() and not stopping.is_set()
-        if not running.done() and not done.is_set() and _leads(election, identity):
-            await done.wait()  # `work` sees `stopping` too and ends by itself
+        if not running.done() and not done.done() and _leads(election, identity):
+            await asyncio.wait([done])  # `work` sees `stopping` too and ends by itself
+        if done.done():
+            done.result()
         return not lost
     finally:
-        for task in (running, *waits):
+        for task in (running, told):
             task.cancel()
-        await asyncio.gather(running, *waits, return_exceptions=True)
+        await asyncio.gather(running, told, return_exceptions=True)
 
 
 def _leads(election: LeaderElection, identity: str) -> bool:
