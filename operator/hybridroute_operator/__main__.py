@@ -13,8 +13,11 @@ from typing import Any, cast
 import aiohttp
 import kopf
 
+from hybridroute_api.crd import PLURAL
+from hybridroute_api.v1alpha1.resource import API_VERSION
 from hybridroute_operator.cluster.api import Api
 from hybridroute_operator.cluster.connection import connect, lead
+from hybridroute_operator.cluster.discovery import wait_for_kinds
 from hybridroute_operator.cluster.keeper import HttpKeeperReader
 from hybridroute_operator.cluster.kubernetes import KubernetesCluster
 from hybridroute_operator.handlers.events import render_kopf_settings, watch_routes
@@ -26,6 +29,8 @@ from hybridroute_operator.reconcile import Reconciler
 from hybridroute_operator.settings import OperatorSettings, parse_settings
 
 _LOG = logging.getLogger(__name__)
+
+_KUBERAY_SECONDS = 5.0
 
 
 async def run(settings: OperatorSettings, stopping: asyncio.Event) -> bool:
@@ -39,8 +44,13 @@ async def run(settings: OperatorSettings, stopping: asyncio.Event) -> bool:
         async def watch() -> None:
             _LOG.info("leading began identity=%s", settings.identity)
             metrics.set_leading(True)
+            api = Api(client, metrics.count_call)
+            if not await wait_for_kinds(api, [(API_VERSION, PLURAL)], stopping):
+                return
+            # KubeRay may come later, and routes say so; when it comes at the same time it is waited for.
+            await wait_for_kinds(api, [("ray.io/v1", "rayservices")], stopping, seconds=_KUBERAY_SECONDS)
             cluster = KubernetesCluster(
-                Api(client, metrics.count_call),
+                api,
                 HttpKeeperReader(session),
                 now=_now,
                 identity=settings.identity,
