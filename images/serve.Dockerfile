@@ -21,6 +21,8 @@ RUN /build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /dist /src \
 
 FROM ${BASE_IMAGE}
 LABEL org.opencontainers.image.title="hybridroute-serve" org.opencontainers.image.licenses="Apache-2.0"
+# llama.cpp's threads; the only library of the system that the wheels do not bring.
+RUN apt-get update && apt-get install --yes --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*
 # KubeRay's commands run in a login shell, which sets PATH anew.
 RUN echo 'PATH=/opt/hybridroute/bin:$PATH' > /etc/profile.d/hybridroute.sh \
  && groupadd --gid 1000 hybridroute && useradd --uid 1000 --gid 1000 --create-home hybridroute \

@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any, cast
 
-import aiohttp
 import kopf
 
 from hybridroute_api.crd import PLURAL
@@ -18,7 +17,7 @@ from hybridroute_api.v1alpha1.resource import API_VERSION
 from hybridroute_operator.cluster.api import Api
 from hybridroute_operator.cluster.connection import connect, lead
 from hybridroute_operator.cluster.discovery import wait_for_kinds
-from hybridroute_operator.cluster.keeper import HttpKeeperReader
+from hybridroute_operator.cluster.keeper import HttpKeeperReader, new_keeper_session
 from hybridroute_operator.cluster.kubernetes import KubernetesCluster
 from hybridroute_operator.handlers.events import render_kopf_settings, watch_routes
 from hybridroute_operator.logs import configure_logging
@@ -38,7 +37,7 @@ async def run(settings: OperatorSettings, stopping: asyncio.Event) -> bool:
     metrics = OperatorMetrics()
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(await connect(settings.kubeconfig))
-        session = await stack.enter_async_context(aiohttp.ClientSession())
+        session = await stack.enter_async_context(new_keeper_session())
         await stack.enter_async_context(serve_probes(settings.probe_port, metrics))
 
         async def watch() -> None:
@@ -52,6 +51,7 @@ async def run(settings: OperatorSettings, stopping: asyncio.Event) -> bool:
             cluster = KubernetesCluster(
                 api,
                 HttpKeeperReader(session),
+                domain=settings.cluster.cluster_domain,
                 now=_now,
                 identity=settings.identity,
             )

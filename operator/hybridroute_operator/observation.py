@@ -143,14 +143,19 @@ _FAILED = frozenset({"DEPLOY_FAILED", "UNHEALTHY"})
 
 
 def parse_application_states(ray_service: Mapping[str, Any] | None) -> dict[str, AppState]:
-    """Return the applications of a RayService's active cluster; none while there is no word of them."""
-    active = ((ray_service or {}).get("status") or {}).get("activeServiceStatus") or {}
+    """Return the applications of a RayService's active cluster; none while there is no word of them.
+
+    Before the first cluster serves they are those of the one that is to: what fails there fails for everybody.
+    """
+    status = (ray_service or {}).get("status") or {}
+    serving = active_cluster(ray_service) is not None
+    told = status.get("activeServiceStatus" if serving else "pendingServiceStatus") or {}
     found = {}
-    for name, state in (active.get("applicationStatuses") or {}).items():
+    for name, state in (told.get("applicationStatuses") or {}).items():
         word = state.get("status", "")
         phase = (
             AppPhase.RUNNING
-            if word in _RUNNING
+            if serving and word in _RUNNING
             else AppPhase.FAILED
             if word in _FAILED
             else AppPhase.CHANGING

@@ -40,6 +40,7 @@ def parse_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Oper
     option("--ray-version", "2.60.0", "Version of Ray in the image.")
     option("--gateway-cpu", "1", "CPU that each pod of a gateway asks for.")
     option("--head-cpu", "500m", "CPU that a Ray head asks for which serves nothing.")
+    option("--cluster-domain", "cluster.local", "DNS domain of the cluster's Services.")
     option("--namespaces", "", "Namespaces to watch, separated by commas; none means all.")
     option("--lease-namespace", "default", "Namespace of the Lease.")
     option("--probe-port", "8080", "Port of /healthz, /readyz and /metrics.")
@@ -56,6 +57,7 @@ def parse_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Oper
             ray_version=given.ray_version,
             gateway_cpu=given.gateway_cpu,
             head_cpu=given.head_cpu,
+            cluster_domain=given.cluster_domain,
             pod_monitors=not given.no_pod_monitors,
         ),
         namespaces=tuple(name.strip() for name in given.namespaces.split(",") if name.strip()),

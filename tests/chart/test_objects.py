@@ -85,6 +85,7 @@ def test_the_operator_takes_every_argument_that_the_chart_gives() -> None:
         "routes.rayVersion": "2.61.0",
         "routes.gatewayCpu": "250m",
         "routes.headCpu": "2",
+        "routes.clusterDomain": "k8s.example",
         "routes.podMonitors": False,
         "service.port": 9000,
     }
@@ -94,6 +95,7 @@ def test_the_operator_takes_every_argument_that_the_chart_gives() -> None:
     assert settings.cluster.image_pull_policy == "Always"
     assert settings.cluster.ray_version == "2.61.0"
     assert (settings.cluster.gateway_cpu, settings.cluster.head_cpu) == ("250m", "2")
+    assert settings.cluster.cluster_domain == "k8s.example"
     assert not settings.cluster.pod_monitors
     assert settings.lease_namespace == "system"
     assert settings.leader_election

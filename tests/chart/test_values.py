@@ -18,6 +18,7 @@ REFUSED = [
     ({"watchNamespaces": ["shop", "shop"]}, "watchNamespaces"),
     ({"routes.gatewayCpu": 1}, "gatewayCpu"),
     ({"routes.headCpu": "0.5"}, "headCpu"),
+    ({"routes.clusterDomain": "cluster.local."}, "clusterDomain"),
     ({"routes.rayVersion": "2.60"}, "rayVersion"),
     ({"routes.podMonitor": True}, "podMonitor"),
     ({"service.port": 80}, "port"),

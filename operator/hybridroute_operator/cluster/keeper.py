@@ -8,7 +8,7 @@ import aiohttp
 
 from hybridroute_api.vocabulary import InternalHeader
 
-__all__ = ["HttpKeeperReader", "KeeperReader"]
+__all__ = ["HttpKeeperReader", "KeeperReader", "new_keeper_session"]
 
 _LOG = logging.getLogger(__name__)
 _TIMEOUT = aiohttp.ClientTimeout(total=3.0)
@@ -19,6 +19,14 @@ class KeeperReader(Protocol):
 
     async def read_state(self, gateway_url: str, token: str) -> dict[str, Any] | None:
         """Return the document, or None while the keeper does not answer. Never raises for its silence."""
+
+
+def new_keeper_session() -> aiohttp.ClientSession:
+    """Return a session that keeps no connection.
+
+    A Service that comes later, or again, has an address that one kept from before would never learn.
+    """
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
 
 
 class HttpKeeperReader:

@@ -50,9 +50,18 @@ _EVENTS: Final = Kind("Event", "v1", "events")
 class KubernetesCluster:
     """Implements `hybridroute_operator.cluster.port.Cluster`."""
 
-    def __init__(self, api: Api, keeper: KeeperReader, *, now: Callable[[], datetime], identity: str) -> None:
+    def __init__(
+        self,
+        api: Api,
+        keeper: KeeperReader,
+        *,
+        domain: str,
+        now: Callable[[], datetime],
+        identity: str,
+    ) -> None:
         self._api = api
         self._keeper = keeper
+        self._domain = domain
         self._now = now
         self._identity = identity
 
@@ -89,7 +98,7 @@ class KubernetesCluster:
         tokens = ObjectKey("Secret", names.internal)
         gateway = None
         if Part.GATEWAY in clusters and tokens in children:
-            gateway = await self._read_keeper(names.serve_host(Part.GATEWAY), children[tokens])
+            gateway = await self._read_keeper(names.serve_host(Part.GATEWAY, self._domain), children[tokens])
         if tokens in children:
             # Values of Secrets go no further.
             children[tokens] = {k: v for k, v in children[tokens].items() if k not in ("data", "stringData")}

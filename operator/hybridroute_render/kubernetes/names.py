@@ -45,13 +45,13 @@ class RouteNames:
         """Service that KubeRay points at the active cluster's healthy proxies."""
         return f"{self.part(part)}-serve-svc"
 
-    def serve_host(self, part: Part) -> str:
-        """Host of that service."""
-        return f"{self.serve_service(part)}.{self.namespace}.svc"
+    def serve_host(self, part: Part, domain: str) -> str:
+        """Host of that service. With the cluster's domain no name is ever asked for outside of it."""
+        return f"{self.serve_service(part)}.{self.namespace}.svc.{domain}"
 
-    def head_host(self, part: Part) -> str:
+    def head_host(self, part: Part, domain: str) -> str:
         """Host of the service that KubeRay points at the active cluster's head."""
-        return f"{self.part(part)}-head-svc.{self.namespace}.svc"
+        return f"{self.part(part)}-head-svc.{self.namespace}.svc.{domain}"
 
 
 def render_labels(route: str, part: Part | None = None) -> dict[str, str]:

@@ -106,7 +106,8 @@ def route_names(route: HybridRoute) -> RouteNames:
 
 def route_url(route: HybridRoute) -> str:
     """Return the base address for OpenAI clients inside the cluster."""
-    return f"http://{route_names(route).serve_host(Part.GATEWAY)}:{PORTS.http}/v1"
+    names = route_names(route)
+    return f"http://{names.serve_service(Part.GATEWAY)}.{names.namespace}.svc:{PORTS.http}/v1"
 
 
 def _render_accepted(route: HybridRoute, names: RouteNames) -> Manifest:

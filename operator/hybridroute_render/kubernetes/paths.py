@@ -51,19 +51,19 @@ def credential_file(upstream: str) -> str:
     return f"{CREDENTIALS_DIR}/{upstream}/key"
 
 
-def render_placement(names: RouteNames, part: Part) -> Placement:
-    """Return where the parts are, as seen from one of them.
+def render_placement(names: RouteNames, part: Part, domain: str) -> Placement:
+    """Return where the parts are, as seen from one of them. `domain` is the cluster's.
 
     Inside the gateway its own ingress is on the same pod: HAProxy runs beside every replica.
     """
     local = f"http://127.0.0.1:{PORTS.http}"
-    service = f"http://{names.serve_host(Part.GATEWAY)}:{PORTS.http}"
+    service = f"http://{names.serve_host(Part.GATEWAY, domain)}:{PORTS.http}"
     return Placement(
         gateway_url=local if part is Part.GATEWAY else service,
-        slm_ingress_url=f"http://{names.serve_host(Part.SLM)}:{PORTS.http}",
+        slm_ingress_url=f"http://{names.serve_host(Part.SLM, domain)}:{PORTS.http}",
         gateway_haproxy_metrics_url=f"http://127.0.0.1:{PORTS.haproxy_metrics}/metrics",
         # KubeRay publishes the ports of the head's container, its serve service has the ingress alone.
-        slm_haproxy_metrics_url=f"http://{names.head_host(Part.SLM)}:{PORTS.haproxy_metrics}/metrics",
+        slm_haproxy_metrics_url=f"http://{names.head_host(Part.SLM, domain)}:{PORTS.haproxy_metrics}/metrics",
         token_file=f"{INTERNAL_DIR}/token",
         metrics_token_file=f"{INTERNAL_DIR}/metrics-token",
         state_dir=STATE_DIR,

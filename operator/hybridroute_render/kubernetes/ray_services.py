@@ -47,7 +47,9 @@ def render_gateway_service(
     route: HybridRoute, names: RouteNames, settings: ClusterSettings
 ) -> dict[str, Any]:
     """Return the RayService of router, llm-proxy and keeper."""
-    applications = render_gateway_applications(route, render_placement(names, Part.GATEWAY))
+    applications = render_gateway_applications(
+        route, render_placement(names, Part.GATEWAY, settings.cluster_domain)
+    )
     for application in applications:
         if application["name"] == KEEPER_APP:
             options = application["deployments"][0]["ray_actor_options"]
@@ -90,7 +92,7 @@ def render_gateway_service(
 def render_slm_service(route: HybridRoute, names: RouteNames, settings: ClusterSettings) -> dict[str, Any]:
     """Return the RayService of the SLM: one replica to a pod."""
     slm = route.spec.slm
-    application = render_slm_application(route, render_placement(names, Part.SLM))
+    application = render_slm_application(route, render_placement(names, Part.SLM, settings.cluster_domain))
     requests = {"cpu": slm.resources.cpu, "memory": slm.resources.memory}
     start = {"num-cpus": "1"}
     if slm.resources.gpus:

@@ -18,5 +18,7 @@ class ClusterSettings:
     """CPU that each pod of a gateway asks for. It may use more: CPU is not limited."""
     head_cpu: str = "500m"
     """The same of a Ray head that serves nothing."""
+    cluster_domain: str = "cluster.local"
+    """DNS domain of the cluster's Services."""
     pod_monitors: bool = True
     """False makes no PodMonitors. True makes them where the cluster knows the kind."""

@@ -43,6 +43,29 @@ def test_application_states(word: str, phase: AppPhase) -> None:
     assert active_cluster(service) == "a-1"
 
 
+@pytest.mark.parametrize(("word", "phase"), PHASES, ids=[row[0] for row in PHASES])
+def test_application_states_before_the_first_cluster_serves(word: str, phase: AppPhase) -> None:
+    pending = {"applicationStatuses": {"slm": {"status": word, "message": "why"}}, "rayClusterName": "a-1"}
+    service = {"status": {"activeServiceStatus": {"rayClusterStatus": {}}, "pendingServiceStatus": pending}}
+    expected = AppPhase.FAILED if phase is AppPhase.FAILED else AppPhase.CHANGING
+    assert parse_application_states(service) == {"slm": AppState(expected, "why")}
+    assert active_cluster(service) is None
+
+
+def test_a_pending_cluster_says_nothing_of_the_one_that_serves() -> None:
+    status = {
+        "activeServiceStatus": {
+            "applicationStatuses": {"slm": {"status": "RUNNING"}},
+            "rayClusterName": "a-1",
+        },
+        "pendingServiceStatus": {
+            "applicationStatuses": {"slm": {"status": "DEPLOY_FAILED"}},
+            "rayClusterName": "a-2",
+        },
+    }
+    assert parse_application_states({"status": status}) == {"slm": AppState(AppPhase.RUNNING, "")}
+
+
 @pytest.mark.parametrize(
     "service", [None, {}, {"status": None}, {"status": {"activeServiceStatus": {}}}], ids=repr
 )

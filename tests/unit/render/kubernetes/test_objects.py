@@ -81,8 +81,8 @@ def test_longest_name_stays_within_what_kubernetes_and_kuberay_accept() -> None:
     names = RouteNames("r" * 39, "shop")
     for part in Part:
         assert len(names.part(part)) <= 47  # KubeRay's limit for a RayService
-        assert len(names.serve_host(part).split(".")[0]) <= 63
-        assert len(names.head_host(part).split(".")[0]) <= 63
+        assert len(names.serve_host(part, "cluster.local").split(".")[0]) <= 63
+        assert len(names.head_host(part, "cluster.local").split(".")[0]) <= 63
 
 
 @pytest.mark.parametrize("name", golden_names())
