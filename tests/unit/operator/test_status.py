@@ -45,7 +45,9 @@ def route(changes: dict[str, Any] | None = None) -> HybridRoute:
 
 def service(applications: dict[str, str], message: str = "") -> dict[str, Any]:
     states = {name: {"status": word, "message": message} for name, word in applications.items()}
-    return {"status": {"activeServiceStatus": {"applicationStatuses": states}}}
+    return {
+        "status": {"activeServiceStatus": {"applicationStatuses": states, "rayClusterName": "support-abcde"}}
+    }
 
 
 def observed(up: dict[str, str], slm: dict[str, str], message: str = "", **facts: Any) -> Observation:
