@@ -11,11 +11,13 @@ __all__ = [
     "ENGINE_WAITING",
     "HEDGES",
     "JOURNAL_ERRORS",
+    "LLM_READY_REPLICAS",
     "MODEL_DIGEST",
     "RETRY_DEPOSITS",
     "RETRY_EXTRA_ATTEMPTS",
     "RETRY_REFUSALS",
     "RETRY_TOKENS",
+    "SLM_READY_REPLICAS",
 ]
 
 JOURNAL_ERRORS = "journal_errors"
@@ -36,6 +38,10 @@ RETRY_DEPOSITS = "retry_deposits"
 """Counter: attempts that got through and filled the bucket."""
 HEDGES = "hedges"
 """Counter: attempts that were sent beside a slow one."""
+SLM_READY_REPLICAS = "slm_ready_replicas"
+"""SLM replicas that the router finds ready."""
+LLM_READY_REPLICAS = "llm_ready_replicas"
+"""The same of the llm-proxy's."""
 ENGINE_RUNNING = "engine_running"
 """Sequences that the replica's engine generates now."""
 ENGINE_WAITING = "engine_waiting"

@@ -10,7 +10,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from hybridroute_api.facts import BREAKER_STATE
+from hybridroute_api.facts import BREAKER_STATE, SLM_READY_REPLICAS
 from hybridroute_api.quantities import parse_decimal, parse_usd
 from hybridroute_api.v1alpha1.conditions import ConditionReason, ConditionStatus, Verdict
 from hybridroute_api.vocabulary import Mode, PathName
@@ -107,6 +107,8 @@ class GatewayState:
     llm_nano_usd: int
     all_llm_nano_usd: int
     saved_usd: Decimal
+    slm_found: bool | None = None
+    """Whether a router finds a ready replica of the SLM; None while no router has said."""
     down_upstreams: frozenset[str] = frozenset()
     """Upstreams whose breaker no llm-proxy replica has closed."""
     budget: BudgetState | None = None
@@ -204,12 +206,22 @@ def parse_gateway_state(state: Mapping[str, Any]) -> GatewayState:
         llm_nano_usd=parse_usd(paths[PathName.LLM]["usd"]),
         all_llm_nano_usd=parse_usd(costs["all_llm_usd"]),
         saved_usd=parse_decimal(costs["saved_usd"]),
+        slm_found=_parse_slm_found(state["replicas"].get("router", ())),
         down_upstreams=_parse_down_upstreams(state["replicas"].get("llm-proxy", ())),
         budget=_parse_budget(state["budget"]) if state["budget"] is not None else None,
         policy_digest=(state.get("policy") or {}).get("digest") or "",
         policy_problem=(state.get("policy") or {}).get("problem") or "",
         guarantee=_parse_guarantee(state["guarantee"]) if state.get("guarantee") else None,
     )
+
+
+def _parse_slm_found(routers: Iterable[Mapping[str, Any]]) -> bool | None:
+    told = [
+        router["facts"][SLM_READY_REPLICAS]
+        for router in routers
+        if router["alive"] and SLM_READY_REPLICAS in (router.get("facts") or {})
+    ]
+    return any(int(replicas) > 0 for replicas in told) if told else None
 
 
 def _parse_down_upstreams(replicas: Iterable[Mapping[str, Any]]) -> frozenset[str]:

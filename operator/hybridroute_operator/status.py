@@ -103,7 +103,9 @@ def decide_status(
         ConditionType.ACCEPTED: accepted,
         ConditionType.ROUTER_READY: _missing(clients_problem(route, observed))
         or _judge(facts, Part.GATEWAY, ROUTER_APP, ConditionType.ROUTER_READY),
-        ConditionType.SLM_READY: _judge(facts, Part.SLM, SLM_APP, ConditionType.SLM_READY),
+        ConditionType.SLM_READY: _if_reached(
+            _judge(facts, Part.SLM, SLM_APP, ConditionType.SLM_READY), gateway
+        ),
         ConditionType.LLM_READY: _missing(upstreams_problem(route, observed))
         or _upstreams_down(route, gateway)
         or _judge(facts, Part.GATEWAY, LLM_APP, ConditionType.LLM_READY),
@@ -186,6 +188,13 @@ def _judge(facts: _Facts, part: Part, app: str, kind: ConditionType) -> Told:
         # Serve changes it in place; the replicas of before serve until the new ones do.
         return Told(Verdict(T, ConditionReason.REPLICAS_UP), "an update is under way")
     return Told(Verdict(U, ConditionReason.STARTING))
+
+
+def _if_reached(told: Told, gateway: GatewayState | None) -> Told:
+    """Return the verdict on the SLM, unless it is good and no router shares it."""
+    if told.verdict.status is not T or gateway is None or gateway.slm_found is not False:
+        return told
+    return Told(Verdict(U, ConditionReason.NOT_REACHED), "its replicas answer, but no router finds one ready")
 
 
 def _missing(problem: str) -> Told | None:

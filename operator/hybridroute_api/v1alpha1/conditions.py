@@ -72,6 +72,8 @@ class ConditionReason(StrEnum):
     """The spec breaks a rule."""
     REPLICAS_UP = "ReplicasUp"
     """At least one replica answers."""
+    NOT_REACHED = "NotReached"
+    """The SLM's replicas answer, and no router finds one: it has not looked since, or the network lies between them."""
     UPSTREAMS_DOWN = "UpstreamsDown"
     """Every replica of the LLM proxy has found every upstream down."""
     CREDENTIALS_MISSING = "CredentialsMissing"

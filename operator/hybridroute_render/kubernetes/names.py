@@ -7,7 +7,16 @@ A route's name has at most 39 characters, so that the longest name here, KubeRay
 from enum import StrEnum
 from typing import Final
 
-__all__ = ["MANAGER", "PART_LABEL", "ROUTE_LABEL", "Part", "RouteNames", "render_labels", "render_selector"]
+__all__ = [
+    "MANAGER",
+    "PART_LABEL",
+    "ROUTE_LABEL",
+    "Part",
+    "RouteNames",
+    "render_labels",
+    "render_pod_labels",
+    "render_selector",
+]
 
 MANAGER: Final = "hybridroute-operator"
 """Field manager of server-side apply, and `app.kubernetes.io/managed-by`."""
@@ -63,6 +72,16 @@ def render_labels(route: str, part: Part | None = None) -> dict[str, str]:
         "app.kubernetes.io/managed-by": MANAGER,
         ROUTE_LABEL: route,
     } | component
+
+
+def render_pod_labels(route: str, part: Part) -> dict[str, str]:
+    """Return the labels of a Ray pod.
+
+    The application's name is KubeRay's to give: the Service of a RayService's head selects pods by it.
+    """
+    labels = render_labels(route, part)
+    del labels["app.kubernetes.io/name"]
+    return labels
 
 
 def render_selector(route: str, part: Part) -> dict[str, str]:

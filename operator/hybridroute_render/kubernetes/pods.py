@@ -13,7 +13,7 @@ from hybridroute_api.model_uris import parse_claim
 from hybridroute_api.v1alpha1 import HybridRoute
 from hybridroute_api.v1alpha1.llm import UpstreamSpec
 from hybridroute_api.v1alpha1.slm import Engine
-from hybridroute_render.kubernetes.names import Part, RouteNames, render_labels
+from hybridroute_render.kubernetes.names import Part, RouteNames, render_pod_labels
 from hybridroute_render.kubernetes.paths import (
     AUTHORITIES_DIR,
     CLAIMS_DIR,
@@ -96,7 +96,7 @@ def render_pod_template(
         spec["imagePullSecrets"] = pull_secrets
     if pods.priority_class_name:
         spec["priorityClassName"] = pods.priority_class_name
-    return {"metadata": {"labels": render_labels(names.route, node.part)}, "spec": spec | node.extra}
+    return {"metadata": {"labels": render_pod_labels(names.route, node.part)}, "spec": spec | node.extra}
 
 
 def _container(

@@ -181,6 +181,8 @@ def _ray_service(
             "excludeHeadPodFromServeSvc": exclude_head,
             # The old cluster ends its streams first.
             "rayClusterDeletionDelaySeconds": LONGEST_STREAM_SECONDS + _IDLE_SECONDS,
+            # KubeRay leaves the field out where it is false, and would be told again.
+            **({"excludeHeadPodFromServeSvc": True} if exclude_head else {}),
             "rayClusterConfig": {
                 "rayVersion": settings.ray_version,
                 "enableInTreeAutoscaling": True,

@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from hybridroute_api.facts import LLM_READY_REPLICAS, SLM_READY_REPLICAS
 from hybridroute_api.serving import RouterArgs
 from hybridroute_api.vocabulary import ErrorCode, Mode, PathName
 from hybridroute_serve.auth.limits import RateLimits
@@ -251,8 +252,8 @@ class RouterApp:
     def _observe_vitals(self) -> Vitals:
         active = self._policies.active
         facts = {
-            "slm_ready_replicas": str(self._slm.ready_replicas),
-            "llm_ready_replicas": str(self._llm.ready_replicas),
+            SLM_READY_REPLICAS: str(self._slm.ready_replicas),
+            LLM_READY_REPLICAS: str(self._llm.ready_replicas),
         }
         if self._policies.artifact:
             facts["artifact"] = self._policies.artifact

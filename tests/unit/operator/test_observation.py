@@ -144,3 +144,36 @@ def test_an_upstream_is_down_when_no_replica_that_is_alive_has_its_breaker_close
     )
     state = parse_gateway_state(document | show_budgets({}) | {"replicas": {"llm-proxy": replicas}})
     assert state.down_upstreams == {"primary"}
+
+
+@pytest.mark.parametrize(
+    ("routers", "found"),
+    [
+        ([], None),
+        ([{"alive": True, "facts": {}}], None),
+        ([{"alive": True, "facts": {"slm_ready_replicas": "0"}}], False),
+        ([{"alive": False, "facts": {"slm_ready_replicas": "2"}}], None),
+        (
+            [
+                {"alive": True, "facts": {"slm_ready_replicas": "0"}},
+                {"alive": True, "facts": {"slm_ready_replicas": "1"}},
+            ],
+            True,
+        ),
+    ],
+)
+def test_the_slm_is_found_when_one_router_that_is_alive_finds_it(
+    routers: list[dict[str, Any]], found: bool | None
+) -> None:
+    document = show_state(
+        route="r",
+        epoch=1,
+        superseded=None,
+        live=None,
+        live_error=None,
+        replicas=(),
+        totals={},
+        now=0.0,
+    )
+    state = parse_gateway_state(document | show_budgets({}) | {"replicas": {"router": routers}})
+    assert state.slm_found is found

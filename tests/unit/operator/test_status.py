@@ -290,6 +290,25 @@ def gateway_state(
     )
 
 
+@pytest.mark.parametrize(
+    ("found", "states", "expected"),
+    [
+        (False, {"slm": "RUNNING"}, ("True LLMCarries", "Unknown NotReached", "Unknown Starting")),
+        (False, {"slm": "DEPLOY_FAILED"}, ("True LLMCarries", "False DeployFailed", "True LLMCarries")),
+        (True, {"slm": "RUNNING"}, ("True Serving", "True ReplicasUp", "False Serving")),
+        (None, {"slm": "RUNNING"}, ("True Serving", "True ReplicasUp", "False Serving")),
+    ],
+)
+def test_an_slm_that_no_router_finds_is_not_ready(
+    found: bool | None, states: dict[str, str], expected: tuple[str, ...]
+) -> None:
+    facts = observed(UP, states, gateway=replace(gateway_state(), slm_found=found))
+    status = decide_status(route(), Plan(()), facts, None, NOW)
+    shown = conditions(status)
+    assert tuple(" ".join(shown[kind]) for kind in ("Ready", "SLMReady", "Degraded")) == expected
+    assert ("no router finds one" in message(status, "SLMReady")) == ("NotReached" in expected[1])
+
+
 BUDGETED = {"spec": {"budget": {"limitUSD": "50"}}}
 RESETS = NOW + timedelta(hours=5)
 

@@ -95,12 +95,20 @@ def test_keys_of_providers_are_mounted_in_the_gateway_alone(name: str) -> None:
             assert ("provider" in secrets) is wanted
 
 
+@pytest.mark.parametrize("name", golden_names())
+def test_kuberay_names_the_application_of_ray_pods(name: str) -> None:
+    # The Service of a RayService's head selects `app.kubernetes.io/name: kuberay`.
+    for part in Part:
+        for template in templates(read_golden_route(name), part):
+            assert "app.kubernetes.io/name" not in template["metadata"]["labels"]
+
+
 def test_small_has_two_pods_and_heads_that_serve() -> None:
     route = read_golden_route("small")
     assert groups(route, Part.GATEWAY) == {"gateway": (0, 0)}
     assert groups(route, Part.SLM) == {"slm": (0, 0)}
     for service in by_kind(route, "RayService").values():
-        assert service["spec"]["excludeHeadPodFromServeSvc"] is False
+        assert "excludeHeadPodFromServeSvc" not in service["spec"]
         assert service["spec"]["rayClusterConfig"]["headGroupSpec"]["rayStartParams"]["num-cpus"] != "0"
 
 
