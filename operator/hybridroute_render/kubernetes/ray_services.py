@@ -178,7 +178,6 @@ def _ray_service(
         "spec": {
             "serveConfigV2": dump_yaml(serve),
             "upgradeStrategy": {"type": upgrade},
-            "excludeHeadPodFromServeSvc": exclude_head,
             # The old cluster ends its streams first.
             "rayClusterDeletionDelaySeconds": LONGEST_STREAM_SECONDS + _IDLE_SECONDS,
             # KubeRay leaves the field out where it is false, and would be told again.
