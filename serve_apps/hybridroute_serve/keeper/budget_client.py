@@ -232,6 +232,10 @@ class DollarAccounts:
     async def _run(self) -> None:
         rounds = 0
         while True:
+            if self._source.terms is not None:
+                # Money in hand before the first request: in a cluster the keeper's answer takes a second or two.
+                for name in self._names(None):
+                    self._line(name)
             for line in list(self._lines.values()):
                 line.tend()
             if rounds % CLIENTS_ROUNDS == 0 and self._policy is not None:

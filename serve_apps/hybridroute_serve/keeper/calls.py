@@ -19,8 +19,10 @@ __all__ = ["KeeperAwayError", "KeeperCalls", "stop_task"]
 
 _LOG = logging.getLogger(__name__)
 
-CALL_SECONDS = 2.0
-"""A request may wait for the answer."""
+CALL_SECONDS = 5.0
+"""A request may wait for the answer. In a cluster the ledger is written once a second: a call that just missed a write
+waits for the end of that one and of the next, on an API server that may be busy.
+"""
 AWAY_SECONDS = 0.5
 
 
