@@ -74,6 +74,8 @@ async def test_killing_the_keeper_in_the_middle_overdraws_nothing(tmp_path: Path
                 await keeper.kill()
                 await keeper.start()
             await spending
+            # What was refused while the keeper was away was no demand.
+            await fleet.run(workers=64, attempts=3, largest_nano_usd=LARGEST)
         assert fleet.outcomes["keeper_away"] > 0
         assert fleet.outcomes["denied"] > 0
         assert fleet.billed_nano_usd <= fleet.counted_nano_usd <= LIMIT
