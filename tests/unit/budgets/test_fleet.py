@@ -81,8 +81,8 @@ async def test_killing_the_keeper_in_the_middle_overdraws_nothing(tmp_path: Path
         assert fleet.billed_nano_usd <= fleet.counted_nano_usd <= LIMIT
         assert fleet.counted_nano_usd >= 0.9 * LIMIT
         spent, reserved = await _budget(keeper.url)
-        assert fleet.counted_nano_usd <= spent
-        assert spent + reserved <= LIMIT
+        # A lease that a kill let nobody give back stays reserved until it expires.
+        assert fleet.counted_nano_usd <= spent + reserved <= LIMIT, (spent, reserved)
     finally:
         await keeper.kill()
 
