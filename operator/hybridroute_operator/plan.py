@@ -8,8 +8,10 @@ route at rest therefore costs no write.
 import copy
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
 
@@ -260,8 +262,24 @@ def _differences(desired: Any, observed: Any, path: str) -> Iterator[str]:
             yield path
         for index, (value, seen) in enumerate(zip(desired, observed, strict=False)):
             yield from _differences(value, seen, f"{path}[{index}]")
-    elif desired != observed:
+    elif desired != observed and not (_QUANTITY_PATH.search(path) and _is_same_quantity(desired, observed)):
         yield path
+
+
+_QUANTITY_PATH: Final = re.compile(r"\.resources\.(?:requests|limits)\.[^.]+$")
+_QUANTITY: Final = re.compile(r"(\d+(?:\.\d+)?)(m|[kMGT]|[KMGT]i)?")
+_UNITS: Final = {"": Decimal(1), "m": Decimal("0.001"), "k": Decimal(1000)} | {
+    unit + suffix: Decimal(base**power)
+    for suffix, base in (("", 1000), ("i", 1024))
+    for power, unit in enumerate("KMGT", start=1)
+}
+
+
+def _is_same_quantity(desired: Any, observed: Any) -> bool:
+    """Say whether two amounts are one: KubeRay writes 3072Mi as 3Gi and 1000m as 1."""
+    found = [_QUANTITY.fullmatch(str(value)) for value in (desired, observed)]
+    amounts = [Decimal(match[1]) * _UNITS[match[2] or ""] for match in found if match is not None]
+    return len(amounts) == 2 and amounts[0] == amounts[1]
 
 
 def _without_bounds(cluster: dict[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,10 @@ class PathClient:
         self._session = session
         self._base_urls = base_urls
         self._token = token
+        self._estranged: set[PathName] = set()
+        """Paths for which something else answered last: a connection to it may lead elsewhere for as long as it lives,
+        such as to an ingress that is being replaced.
+        """
 
     @asynccontextmanager
     async def send_request(
@@ -74,6 +78,8 @@ class PathClient:
         sent.update({name.value: value for name, value in internal.items()})
         sent[InternalHeader.TOKEN] = self._token
         sent.setdefault("content-type", "application/json")
+        if path in self._estranged:
+            sent["connection"] = "close"
         response: aiohttp.ClientResponse | None = None
         try:
             try:
@@ -87,6 +93,7 @@ class PathClient:
                             allow_redirects=False,
                             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
                         )
+                        self._note_who_answers(path, response)
                         outcome = await _read_head(path, response, stream=stream)
             except RecalledError:
                 outcome = PathFailure(Outcome.UPSTREAM_ERROR, 503, f"{path} has no replica left")
@@ -104,6 +111,12 @@ class PathClient:
         finally:
             if response is not None:
                 response.close()
+
+    def _note_who_answers(self, path: PathName, response: aiohttp.ClientResponse) -> None:
+        if response.status < 400 or InternalHeader.FAILURE in response.headers:
+            self._estranged.discard(path)
+        else:
+            self._estranged.add(path)
 
 
 async def _read_head(

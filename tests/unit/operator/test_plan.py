@@ -114,6 +114,31 @@ def edit(key: ObjectKey, *path: Any, value: Any) -> Callable[[Children], None]:
     return change
 
 
+REQUESTS = ("spec", "rayClusterConfig", "workerGroupSpecs", 0, "template", "spec", "containers", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "seen", "same"),
+    [
+        ("memory", "3072Mi", "3Gi", True),
+        ("memory", "2Ti", "2048Gi", True),
+        ("memory", "3072Mi", "3G", False),
+        ("memory", "1Gi", "1", False),
+        ("cpu", "1000m", "1", True),
+        ("cpu", "500m", "0.5", True),
+        ("cpu", "1", "2", False),
+        ("cpu", "1", "a word", False),
+    ],
+)
+def test_an_amount_that_is_written_otherwise_was_changed_by_nobody(
+    name: str, asked: str, seen: str, same: bool
+) -> None:
+    changes = {"spec": {"slm": {"resources": {name: asked}}}}
+    children = at_rest(changes)
+    edit(SLM, *REQUESTS, "resources", "requests", name, value=seen)(children)
+    assert (plan(children, changes) == Plan(())) is same
+
+
 POLICY = ObjectKey("NetworkPolicy", "support-slm")
 MOVED: list[tuple[str, Callable[[Children], None], ObjectKey, str]] = [
     ("gone", drop(LIVE), LIVE, "does not exist"),
