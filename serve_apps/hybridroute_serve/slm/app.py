@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from hybridroute_api.serving import SlmArgs, UpstreamTimeouts
-from hybridroute_api.vocabulary import Api, ErrorCode, Outcome, PathName
+from hybridroute_api.vocabulary import Api, ErrorCode, InternalHeader, Outcome, PathName
 from hybridroute_serve.engines.engine import Engine, EngineDescription
 from hybridroute_serve.slm.admission import Admission, OverloadedError
 from hybridroute_serve.slm.busy import BusyShare
+from hybridroute_serve.slm.cascade import HeldSender, MarginTally
 from hybridroute_serve.slm.passing import StreamSender, TallyingJournal, UnarySender
 from hybridroute_serve.slm.usage import UsageTally
 from hybridroute_serve.upstream.door import PathDoor, read_relay_request, refuse
@@ -21,8 +22,9 @@ from hybridroute_serve.upstream.failures import AttemptFailure
 from hybridroute_serve.upstream.relay import AttemptJournal, Relay, RelayRequest
 from hybridroute_serve.upstream.target import AttemptTarget
 from hybridroute_serve.upstream.transport import AttemptTransport
-from hybridroute_serve.wire.asgi import ASGIApp, Receive, Scope, Send, send_answer
+from hybridroute_serve.wire.asgi import ASGIApp, Receive, Scope, Send, find_header, send_answer
 from hybridroute_serve.wire.errors import ErrorAnswer, slm_overloaded
+from hybridroute_serve.wire.logprobs import ask_for_alternatives
 from hybridroute_serve.wire.requests import ParsedRequest
 
 __all__ = ["SlmParts", "build_slm_app"]
@@ -79,11 +81,23 @@ class _Slm:
                 if unable is not None:
                     await refuse(send, unable, Outcome.CLIENT_ERROR)
                     return
-                await self._serve(request, send)
+                tokens = find_header(scope, InternalHeader.CASCADE_TOKENS)
+                if tokens is not None:
+                    request, send = self._hold(request, send, int(tokens))
+                number = int(find_header(scope, InternalHeader.ATTEMPT) or 1)
+                await self._serve(request, send, number)
         except OverloadedError:
             await refuse(send, slm_overloaded(), Outcome.THROTTLED)
 
-    async def _serve(self, request: RelayRequest, send: Send) -> None:
+    def _hold(self, request: RelayRequest, send: Send, tokens: int) -> tuple[RelayRequest, Send]:
+        """Return what holds so many tokens until their margin is known. Logprobs of a client's own asking stay."""
+        parsed, hide = request.parsed, not request.parsed.logprobs
+        if hide:
+            request = replace(request, body=ask_for_alternatives(request.body))
+        bare = self._parts.engine.dialect.bare_logprobs
+        return request, HeldSender(send, MarginTally(tokens), stream=parsed.stream, hide=hide, bare=bare)
+
+    async def _serve(self, request: RelayRequest, send: Send, number: int) -> None:
         """Wait for a place in the engine and make the attempt. What the wait took is gone from the deadlines."""
         clock = self._parts.monotonic_clock
         came_at = clock()
@@ -92,19 +106,21 @@ class _Slm:
             ticket = self._parts.busy.enter(clock())
             share = _Share(lambda: self._parts.busy.leave(ticket, clock()))
             try:
-                failure = await self._attempt(request, send, waited_seconds, share)
+                failure = await self._attempt(request, send, waited_seconds, share, number)
             finally:
                 share.settle()
         if failure is not None:
             await self._send_failure(send, failure)
 
     async def _attempt(
-        self, request: RelayRequest, send: Send, waited_seconds: float, share: "_Share"
+        self, request: RelayRequest, send: Send, waited_seconds: float, share: "_Share", number: int
     ) -> AttemptFailure | None:
         if not self._parts.engine.dialect.streams_always:
             relay = self._relay(self._parts.journal)
             target = self._target(request, waited_seconds)
-            return await relay.attempt(request, target, send, number=1, observe_busy_seconds=share.settle)
+            return await relay.attempt(
+                request, target, send, number=number, observe_busy_seconds=share.settle
+            )
         parsed, dialect = request.parsed, self._parts.engine.dialect
         tally = UsageTally(parsed.api, emit=parsed.include_usage)
         sender = (
@@ -120,7 +136,7 @@ class _Slm:
             parsed=replace(parsed, stream=True, include_usage=True),
         )
         target = self._target(request, waited_seconds)
-        failure = await relay.attempt(asked, target, sender, number=1, observe_busy_seconds=share.settle)
+        failure = await relay.attempt(asked, target, sender, number=number, observe_busy_seconds=share.settle)
         if failure is None:
             await sender.finish()
         return failure
