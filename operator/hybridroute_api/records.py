@@ -202,6 +202,8 @@ class AttemptReport:
     """What counts against the budgets: the bill, or the whole reservation when no usage was seen."""
     lease_ids: tuple[str, ...] = ()
     """Dollar leases that this is settled in."""
+    on_trial: bool = False
+    """SLM: a cascade looked at the answer, and the request's record says whether it served."""
 
 
 @dataclass(frozen=True, slots=True)

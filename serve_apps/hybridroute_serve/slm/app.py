@@ -14,7 +14,7 @@ from hybridroute_api.vocabulary import Api, ErrorCode, InternalHeader, Outcome, 
 from hybridroute_serve.engines.engine import Engine, EngineDescription
 from hybridroute_serve.slm.admission import Admission, OverloadedError
 from hybridroute_serve.slm.busy import BusyShare
-from hybridroute_serve.slm.cascade import HeldSender, MarginTally
+from hybridroute_serve.slm.cascade import HeldSender, MarginTally, TrialJournal
 from hybridroute_serve.slm.passing import StreamSender, TallyingJournal, UnarySender
 from hybridroute_serve.slm.usage import UsageTally
 from hybridroute_serve.upstream.door import PathDoor, read_relay_request, refuse
@@ -81,23 +81,25 @@ class _Slm:
                 if unable is not None:
                     await refuse(send, unable, Outcome.CLIENT_ERROR)
                     return
-                tokens = find_header(scope, InternalHeader.CASCADE_TOKENS)
-                if tokens is not None:
-                    request, send = self._hold(request, send, int(tokens))
-                number = int(find_header(scope, InternalHeader.ATTEMPT) or 1)
-                await self._serve(request, send, number)
+                await self._serve(self._take(request, scope, send))
         except OverloadedError:
             await refuse(send, slm_overloaded(), Outcome.THROTTLED)
 
-    def _hold(self, request: RelayRequest, send: Send, tokens: int) -> tuple[RelayRequest, Send]:
-        """Return what holds so many tokens until their margin is known. Logprobs of a client's own asking stay."""
-        parsed, hide = request.parsed, not request.parsed.logprobs
+    def _take(self, request: RelayRequest, scope: Scope, send: Send) -> "_Task":
+        """Return what is to be done. For a cascade the answer is held until its margin is known."""
+        number = int(find_header(scope, InternalHeader.ATTEMPT) or 1)
+        tokens = find_header(scope, InternalHeader.CASCADE_TOKENS)
+        if tokens is None:
+            return _Task(request, send, number, self._parts.journal)
+        # Logprobs that the client asked for itself are passed as they come.
+        stream, hide = request.parsed.stream, not request.parsed.logprobs
+        bare = self._parts.engine.dialect.bare_logprobs
+        sender = HeldSender(send, MarginTally(int(tokens)), stream=stream, hide=hide, bare=bare)
         if hide:
             request = replace(request, body=ask_for_alternatives(request.body))
-        bare = self._parts.engine.dialect.bare_logprobs
-        return request, HeldSender(send, MarginTally(tokens), stream=parsed.stream, hide=hide, bare=bare)
+        return _Task(request, sender, number, TrialJournal(self._parts.journal))
 
-    async def _serve(self, request: RelayRequest, send: Send, number: int) -> None:
+    async def _serve(self, task: "_Task") -> None:
         """Wait for a place in the engine and make the attempt. What the wait took is gone from the deadlines."""
         clock = self._parts.monotonic_clock
         came_at = clock()
@@ -106,17 +108,16 @@ class _Slm:
             ticket = self._parts.busy.enter(clock())
             share = _Share(lambda: self._parts.busy.leave(ticket, clock()))
             try:
-                failure = await self._attempt(request, send, waited_seconds, share, number)
+                failure = await self._attempt(task, waited_seconds, share)
             finally:
                 share.settle()
         if failure is not None:
-            await self._send_failure(send, failure)
+            await self._send_failure(task.send, failure)
 
-    async def _attempt(
-        self, request: RelayRequest, send: Send, waited_seconds: float, share: "_Share", number: int
-    ) -> AttemptFailure | None:
+    async def _attempt(self, task: "_Task", waited_seconds: float, share: "_Share") -> AttemptFailure | None:
+        request, send, number = task.request, task.send, task.number
         if not self._parts.engine.dialect.streams_always:
-            relay = self._relay(self._parts.journal)
+            relay = self._relay(task.journal)
             target = self._target(request, waited_seconds)
             return await relay.attempt(
                 request, target, send, number=number, observe_busy_seconds=share.settle
@@ -128,7 +129,7 @@ class _Slm:
             if parsed.stream
             else UnarySender(send, dialect, tally, parsed.api)
         )
-        relay = self._relay(TallyingJournal(self._parts.journal, tally))
+        relay = self._relay(TallyingJournal(task.journal, tally))
         # The body asks for a stream with usage already; the tally decides what the client sees of it.
         asked = replace(
             request,
@@ -178,6 +179,17 @@ class _Slm:
             await send_answer(send, failure.answer.status, failure.answer.body(), failure.headers())
         else:
             await refuse(send, refused, Outcome.CLIENT_ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One request that is to be answered."""
+
+    request: RelayRequest
+    send: Send
+    number: int
+    """Of the attempt, among those of this request on this path."""
+    journal: AttemptJournal
 
 
 class _Share:

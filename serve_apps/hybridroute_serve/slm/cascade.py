@@ -6,17 +6,19 @@ logprobs that the client did not ask for are taken out of all of it. Not here: t
 """
 
 from collections.abc import MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hybridroute_api.records import AttemptReport, OpenAttempt
 from hybridroute_api.vocabulary import InternalHeader, Outcome
+from hybridroute_serve.upstream.relay import AttemptJournal
 from hybridroute_serve.wire.answers import AnswerFacts, InvalidAnswerError, parse_event
 from hybridroute_serve.wire.asgi import Send, send_error
 from hybridroute_serve.wire.errors import path_unavailable
 from hybridroute_serve.wire.logprobs import NULL, take_margins
 from hybridroute_serve.wire.sse import event_data, split_events
 
-__all__ = ["HeldSender", "MarginTally"]
+__all__ = ["HeldSender", "MarginTally", "TrialJournal"]
 
 _Message = MutableMapping[str, Any]
 
@@ -126,6 +128,21 @@ class HeldSender:
             headers.append((b"content-length", str(len(body)).encode()))
         await self._send({**self._start, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+class TrialJournal:
+    """Marks the report of an attempt that a cascade looked at: only the router knows whether it served."""
+
+    def __init__(self, journal: AttemptJournal) -> None:
+        self._journal = journal
+
+    def open_attempt(self, attempt: OpenAttempt) -> None:
+        """Note an attempt before it is sent."""
+        self._journal.open_attempt(attempt)
+
+    def close_attempt(self, report: AttemptReport) -> None:
+        """Note how it ended."""
+        self._journal.close_attempt(replace(report, on_trial=True))
 
 
 def _facts(event: bytes) -> AnswerFacts:

@@ -72,23 +72,23 @@ def take_margins(document: bytes, *, hide: bool, bare: bytes | None) -> Margins:
     try:
         fields = _FIELDS.decode(document)
         choices = _CHOICES.decode(fields.get("choices", Raw(b"[]")))
-        told = [
-            token
-            for choice in choices
-            if (raw := choice.get("logprobs")) is not None and bytes(raw) != NULL
-            for token in _LOGPROBS.decode(raw).content or ()
-        ]
+        telling = [choice for choice in choices if _is_set(choice.get("logprobs"))]
+        told = [token for choice in telling for token in _LOGPROBS.decode(choice["logprobs"]).content or ()]
     except msgspec.MsgspecError:
         return Margins(document)
     margins = tuple(margin for token in told if (margin := _margin(token.top_logprobs or ())) is not None)
-    if hide:
+    if hide and telling:
         fields["choices"] = Raw(msgspec.json.encode([_without(choice, bare) for choice in choices]))
         document = msgspec.json.encode(fields)
     return Margins(document, margins, len(told))
 
 
+def _is_set(value: Raw | None) -> bool:
+    return value is not None and bytes(value) != NULL
+
+
 def _without(choice: _Fields, bare: bytes | None) -> _Fields:
-    if "logprobs" not in choice:
+    if not _is_set(choice.get("logprobs")):
         return choice
     if bare is None:
         return {name: value for name, value in choice.items() if name != "logprobs"}
