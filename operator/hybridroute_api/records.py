@@ -60,8 +60,8 @@ class CascadeCheck:
     """What the cascade made of a request that was to stay on the SLM."""
 
     verdict: CascadeVerdict
-    threshold: float
-    """The answer stands when its margin is at least this."""
+    threshold: float | None
+    """The answer stands when its margin is at least this; None where there was none to look with."""
     margin: float | None = None
     """Mean difference of probability between the two most likely tokens, 0 to 1; None where it was not known."""
     tokens: int = 0

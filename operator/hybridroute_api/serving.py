@@ -161,8 +161,8 @@ class ArtifactPolicy(_Contract):
 class CascadePolicy(_Contract):
     """How the SLM's own answer is checked before its first byte."""
 
-    threshold: float = Field(ge=0, le=1)
-    """An answer whose margin is below this is given up for the LLM's."""
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    """An answer whose margin is below this is given up for the LLM's; None: the calibrated policy says."""
     max_share: float = Field(gt=0, le=1)
     """Share of the route's requests that may be escalated so."""
     tokens: int = Field(gt=0)

@@ -83,6 +83,8 @@ class CascadeVerdict(StrEnum):
     """It was not looked at: the dollar budget had just been found spent."""
     UNAVAILABLE = "unavailable"
     """It was not looked at: the LLM had just failed a request that the cascade sent it."""
+    UNSET = "unset"
+    """It was not looked at: the route names no threshold, and the policy in force has none for it."""
 
 
 class OutsidePromise(StrEnum):

@@ -162,7 +162,7 @@ def _routing_policy(routing: Routing, policy_config_map: str | None) -> RoutingP
 
 def _cascade_policy(cascade: Cascade) -> CascadePolicy:
     return CascadePolicy(
-        threshold=float(cascade.threshold), max_share=float(cascade.max_share), tokens=cascade.tokens
+        threshold=_float(cascade.threshold), max_share=float(cascade.max_share), tokens=cascade.tokens
     )
 
 

@@ -77,7 +77,6 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("risk above one", routing(policy={"file": "p"}, confidence={"maxRisk": "1.01"})),
     ("delta that no table has", routing(policy={"file": "p"}, confidence={"delta": "0.001"})),
     ("drift action of another case", routing(policy={"file": "p"}, drift={"action": "tighten"})),
-    ("cascade without a threshold", routing(cascade={}, examples={"local": ["a"]})),
     ("margin above one", routing(cascade={"threshold": "1.1"}, examples={"local": ["a"]})),
     ("no share", routing(cascade={"threshold": "1", "maxShare": "0"}, examples={"local": ["a"]})),
     ("too many tokens", routing(cascade={"threshold": "1", "tokens": 257}, examples={"local": ["a"]})),

@@ -239,4 +239,9 @@ RULE_CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         routing(cascade={"threshold": "0"}, examples={"local": []}),
         routing(cascade={"threshold": "0"}, examples={"local": ["balance"]}),
     ),
+    (
+        "cascade-threshold",
+        routing(cascade={"maxShare": "0.1"}, examples={"local": ["balance"]}),
+        routing(cascade={"maxShare": "0.1"}, policy={"file": "p"}),
+    ),
 ]

@@ -116,10 +116,10 @@ class Cascade(SpecModel):
     It looks at plain chat answers of one choice that the scope or confidence gate kept on the SLM.
     """
 
-    threshold: DecimalString = Field(ge=0, le=1)
+    threshold: DecimalString | None = Field(default=None, ge=0, le=1)
     """An answer whose margin is below this is given up for the LLM's. The margin is the mean, over the first `tokens`
     tokens, of how much likelier the likeliest token was than the next. Range "0" (look, escalate nothing) to "1";
-    required, because it depends on the model and the questions.
+    default what the policy was calibrated with for `maxShare`, and none with examples, where it must be given.
     """
     max_share: DecimalString = Field(default=Decimal("0.2"), ge=Decimal("0.001"), le=1)
     """Share of the route's requests that may be escalated so; beyond it the SLM's answers stand. Range "0.001" to "1";

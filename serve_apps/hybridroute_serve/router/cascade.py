@@ -17,7 +17,16 @@ from hybridroute_api.records import CascadeCheck
 from hybridroute_api.serving import CascadePolicy
 from hybridroute_api.vocabulary import CascadeVerdict, InternalHeader, Outcome
 from hybridroute_serve.router.path_client import PathAnswer, PathFailure
-from hybridroute_serve.routing.cascade import escalate, judge_margin, let_stand, read_margin
+from hybridroute_serve.routing.artifact.terms import ArtifactTerms
+from hybridroute_serve.routing.cascade import (
+    escalate,
+    is_doubtful,
+    is_for_cascade,
+    judge_margin,
+    let_stand,
+    read_margin,
+)
+from hybridroute_serve.routing.facts import RequestFacts
 from hybridroute_serve.routing.route_decision import RouteDecision
 
 __all__ = ["Cascade", "CascadeDesk"]
@@ -39,6 +48,36 @@ class CascadeDesk:
         self._tokens = 1.0
         self._failing_until = float("-inf")
         self._spent_until: dict[str | None, float] = {}
+
+    def begin(
+        self,
+        policy: CascadePolicy,
+        decision: RouteDecision,
+        facts: RequestFacts,
+        *,
+        terms: ArtifactTerms | None,
+        client: str | None,
+        now: float,
+    ) -> "Cascade | CascadeCheck | None":
+        """Count a request of the route, and return what looks at its answer.
+
+        A check in its place says why nobody looks; None: it is not for the cascade. `terms`: of the calibrated policy.
+        """
+        self.count_request(policy)
+        if not is_for_cascade(decision, facts):
+            return None
+        choice = terms.margin if terms is not None else None
+        threshold, why = (
+            (choice.threshold, choice.why) if choice is not None else (None, "no policy is in force")
+        )
+        if policy.threshold is not None:
+            threshold = policy.threshold
+        if threshold is None:
+            return CascadeCheck(CascadeVerdict.UNSET, None, detail=why)
+        why_not = self.why_not(client, now)
+        if why_not is not None:
+            return CascadeCheck(why_not, threshold, detail="not looked at")
+        return Cascade(self, threshold, policy.tokens, decision, client)
 
     def count_request(self, policy: CascadePolicy) -> None:
         """Count a request of the route, whatever becomes of it."""
@@ -74,7 +113,9 @@ class Cascade:
     """One request that the SLM is asked with a look at its answer."""
 
     desk: CascadeDesk
-    policy: CascadePolicy
+    threshold: float
+    tokens: int
+    """To look at."""
     kept: RouteDecision
     """The decision that keeps the request on the SLM."""
     client: str | None
@@ -89,9 +130,8 @@ class Cascade:
         said = next(
             (value.decode("latin-1") for header, value in answer.headers if header.lower() == name), None
         )
-        check = read_margin(said, self.policy)
-        doubtful = check.margin is not None and check.margin < check.threshold
-        self.check = judge_margin(check, may_escalate=doubtful and self.desk.take_escalation())
+        check = read_margin(said, self.threshold)
+        self.check = judge_margin(check, may_escalate=is_doubtful(check) and self.desk.take_escalation())
         if self.check.verdict is not CascadeVerdict.ESCALATED:
             return None
         self.whole_answer = answer if answer.response is None else None

@@ -29,7 +29,7 @@ from hybridroute_serve.router.recall import Recall
 from hybridroute_serve.router.request_facts import request_facts
 from hybridroute_serve.router.slm_guard import SlmGuard
 from hybridroute_serve.router.unaffordable import say_unaffordable
-from hybridroute_serve.routing.cascade import describe_check, is_for_cascade
+from hybridroute_serve.routing.cascade import describe_check
 from hybridroute_serve.routing.decision import decide_route, plan_failover, plan_unaffordable
 from hybridroute_serve.routing.facts import PathHealth
 from hybridroute_serve.routing.route_decision import RouteDecision
@@ -283,19 +283,18 @@ class Exchange:
 
     def _begin_cascade(self, decision: RouteDecision, policy: LivePolicy) -> Cascade | None:
         """Count the request for the cascade's share, and say whether the SLM's answer is to be looked at."""
-        terms, facts = policy.routing.cascade, self._so_far.facts
-        if terms is None or facts is None:
+        so_far, terms = self._so_far, policy.routing.cascade
+        if terms is None or so_far.facts is None:
             return None
-        desk, client = self._parts.cascade, self._so_far.client
-        desk.count_request(terms)
-        if not is_for_cascade(decision, facts):
+        client = so_far.client.name if so_far.client is not None else None
+        now = self._parts.monotonic_clock()
+        begun = self._parts.cascade.begin(
+            terms, decision, so_far.facts, terms=so_far.terms, client=client, now=now
+        )
+        if isinstance(begun, CascadeCheck):
+            so_far.cascade = begun
             return None
-        name = client.name if client is not None else None
-        why_not = desk.why_not(name, self._parts.monotonic_clock())
-        if why_not is not None:
-            self._so_far.cascade = CascadeCheck(why_not, terms.threshold, detail="not looked at")
-            return None
-        return Cascade(desk, terms, decision, name)
+        return begun
 
     def _look_at(self, answer: PathAnswer, cascade: Cascade | None) -> RouteDecision | None:
         """Return where the request goes instead, or None: the answer is passed on."""
@@ -353,7 +352,7 @@ class Exchange:
         if self._so_far.client is not None:
             headers[InternalHeader.CLIENT] = self._so_far.client.name
         if cascade is not None:
-            headers[InternalHeader.CASCADE_TOKENS] = str(cascade.policy.tokens)
+            headers[InternalHeader.CASCADE_TOKENS] = str(cascade.tokens)
         if cascade is None and self._slm_seconds is not None and decision.path is PathName.SLM:
             headers[InternalHeader.ATTEMPT] = "2"
         if self._failed_over:

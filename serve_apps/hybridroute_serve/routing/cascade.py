@@ -8,12 +8,19 @@ SLM's answer stands, by the gate that kept it there.
 from dataclasses import replace
 
 from hybridroute_api.records import CascadeCheck
-from hybridroute_api.serving import CascadePolicy
 from hybridroute_api.vocabulary import CascadeVerdict, Gate, PathName
 from hybridroute_serve.routing.facts import RequestFacts
 from hybridroute_serve.routing.route_decision import Fitness, RouteDecision
 
-__all__ = ["describe_check", "escalate", "is_for_cascade", "judge_margin", "let_stand", "read_margin"]
+__all__ = [
+    "describe_check",
+    "escalate",
+    "is_doubtful",
+    "is_for_cascade",
+    "judge_margin",
+    "let_stand",
+    "read_margin",
+]
 
 _KEEPING = frozenset({Gate.CONFIDENCE, Gate.SCOPE})
 """Gates that keep a request because the SLM is thought fit for it, and not because it must or there is no other."""
@@ -29,21 +36,26 @@ def is_for_cascade(decision: RouteDecision, facts: RequestFacts) -> bool:
     return kept and PathName.LLM in decision.fallbacks and facts.plain and not facts.tools
 
 
-def read_margin(said: str | None, policy: CascadePolicy) -> CascadeCheck:
+def read_margin(said: str | None, threshold: float) -> CascadeCheck:
     """Return what the SLM's header says, not judged yet: unscored where it has no margin."""
     margin, _, tokens = (said or "").partition(" ")
     try:
-        return CascadeCheck(CascadeVerdict.PASSED, policy.threshold, float(margin), int(tokens))
+        return CascadeCheck(CascadeVerdict.PASSED, threshold, float(margin), int(tokens))
     except ValueError:
-        return CascadeCheck(CascadeVerdict.UNSCORED, policy.threshold, detail=said or "no margin was sent")
+        return CascadeCheck(CascadeVerdict.UNSCORED, threshold, detail=said or "no margin was sent")
 
 
 def judge_margin(check: CascadeCheck, *, may_escalate: bool) -> CascadeCheck:
     """Return the verdict. `may_escalate`: the route's share is not used up."""
-    if check.margin is None or check.margin >= check.threshold:
+    if not is_doubtful(check):
         return check
     verdict = CascadeVerdict.ESCALATED if may_escalate else CascadeVerdict.CAPPED
     return replace(check, verdict=verdict)
+
+
+def is_doubtful(check: CascadeCheck) -> bool:
+    """Tell whether the margin is below the threshold."""
+    return check.margin is not None and check.threshold is not None and check.margin < check.threshold
 
 
 def escalate(kept: RouteDecision, check: CascadeCheck) -> RouteDecision:
@@ -73,5 +85,5 @@ def describe_check(check: CascadeCheck) -> str:
 
 def _numbers(check: CascadeCheck) -> str:
     assert check.margin is not None  # noqa: S101 - only answers with a margin are judged by it
-    sign = ">=" if check.margin >= check.threshold else "<"
+    sign = "<" if is_doubtful(check) else ">="
     return f"margin {check.margin:.3f} {sign} {check.threshold:.3f} over {check.tokens} tokens"

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 
 from hybridroute_api.records import CascadeCheck
-from hybridroute_api.serving import CascadePolicy
 from hybridroute_api.vocabulary import CascadeVerdict, Gate, PathName
 from hybridroute_serve.routing.cascade import (
     describe_check,
@@ -18,7 +17,6 @@ from hybridroute_serve.routing.cascade import (
 from hybridroute_serve.routing.facts import RequestFacts
 from hybridroute_serve.routing.route_decision import RouteDecision
 
-POLICY = CascadePolicy(threshold=0.6, max_share=0.2, tokens=16)
 FACTS = RequestFacts(requested_model="hybridroute", text="x", estimated_prompt_tokens=1)
 KEPT = RouteDecision(
     PathName.SLM,
@@ -53,7 +51,7 @@ def test_what_is_not_looked_at(decision: RouteDecision, facts: RequestFacts) -> 
 
 
 def test_a_header_becomes_a_check() -> None:
-    assert read_margin("0.412000 12", POLICY) == CascadeCheck(CascadeVerdict.PASSED, 0.6, 0.412, 12)
+    assert read_margin("0.412000 12", 0.6) == CascadeCheck(CascadeVerdict.PASSED, 0.6, 0.412, 12)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +64,7 @@ def test_a_header_becomes_a_check() -> None:
     ],
 )
 def test_a_header_without_a_margin_is_unscored(said: str | None, detail: str) -> None:
-    check = read_margin(said, POLICY)
+    check = read_margin(said, 0.6)
     assert check == CascadeCheck(CascadeVerdict.UNSCORED, 0.6, detail=detail)
     assert judge_margin(check, may_escalate=True) == check
     assert describe_check(check) == f"unscored: {detail}"
