@@ -1,5 +1,6 @@
 """A cascade on a route that really runs: llama.cpp's own logprobs decide, before the first byte, who answers."""
 
+import csv
 import json
 import re
 from collections.abc import AsyncIterator
@@ -7,11 +8,14 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import yaml
 from openai import AsyncOpenAI
 from prometheus_client.parser import text_string_to_metric_families
 
+from hybridroute_serve.routing.artifact.file import decode_artifact
 from serve.conftest import FAST
-from support.live_route import LOCAL_PROMPT, LiveRoute
+from support.lab_rows import outcomes
+from support.live_route import LOCAL_PROMPT, LiveRoute, example_route
 from support.routes import merged
 from support.upstream import (
     DONE,
@@ -26,7 +30,8 @@ from support.upstream import (
 )
 
 STREAM = [role_event(), content_event("from the provider"), finish_event(), usage_event(), DONE]
-_CHANGING = re.compile(rb'"(id|created)":("[^"]*"|\d+)')
+_CHANGING = re.compile(rb'"(id|created|cached_tokens)":("[^"]*"|\d+)')
+"""Two answers to one question differ in these: the second finds its prompt in the engine's cache."""
 
 
 def cascade(**fields: Any) -> dict[str, Any]:
@@ -181,3 +186,69 @@ async def test_a_spent_budget_lets_the_answer_stand(route: LiveRoute, provider: 
 
     await route.until(stands)
     assert provider.attempts == asked
+
+
+def by_policy(**cascade: Any) -> str:
+    """The example route with a policy in the place of examples, all of whose scope and confidence is kept."""
+    document: dict[str, Any] = yaml.safe_load(example_route(FAST))
+    document["spec"]["routing"] = {
+        "policy": {"file": "margins.artifact"},
+        "confidence": {"threshold": "0"},
+        "scope": {"threshold": "-1"},
+        "cascade": cascade,
+    }
+    return yaml.safe_dump(document)
+
+
+async def test_the_routes_own_margins_calibrate_its_cascade(route: LiveRoute) -> None:
+    """Margins are taken where nothing is escalated, written beside the labels, and become the threshold."""
+    rows = outcomes(80)
+    keeps_all = {"confidence": {"threshold": "0"}, "scope": {"threshold": "-1"}}
+    await route.change(merged(cascade(threshold="0", tokens=8), {"spec": {"routing": keeps_all}}))
+    margins = []
+    for prompt in rows.prompts:
+        answer = await route.chat(prompt, max_tokens=8, temperature=0)
+        await answer.read()
+        said = re.match(r"passed: margin (\S+) ", answer.headers["x-hybridroute-cascade"])
+        assert said
+        margins.append(said[1])
+    folder = route.file.parent
+    with (folder / "labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["prompt", "small", "large", "margin"])
+        writer.writerows(zip(rows.prompts, rows.weak, rows.strong, margins, strict=True))
+    made = folder / "margins.artifact"
+    status, out, err = await route.command(
+        *("calibrate", "--route", str(route.file), "--data", str(folder / "labels.csv"), "-o", str(made)),
+        *("--weak-column", "small", "--strong-column", "large"),
+        *("--margin-column", "margin", "--margin-tokens", "8"),
+    )
+    assert status == 0, (out, err)
+    table = decode_artifact(made.read_bytes()).header.margins
+    assert table is not None
+    chosen = table.choose(0.0, 0.3, 8).threshold
+    assert chosen is not None
+    assert 0.0 < chosen < 1.0
+
+    await route.use(by_policy(maxShare="0.3", tokens=8))
+    seen: list[str] = []
+
+    async def looked_at() -> bool:
+        _, headers = await ask(route, max_tokens=8)
+        seen.append(headers.get("x-hybridroute-cascade", ""))
+        return f"{chosen:.3f} over 8 tokens" in seen[-1]
+
+    await route.until(looked_at, 60.0)
+    assert re.match(r"(passed|escalated|capped): margin ", seen[-1])
+    status, out, _ = await route.command("status")
+    assert f"cascade: threshold {chosen:.4f}, escalates at most 30 %" in " ".join(out.split())
+
+    await route.use(by_policy(maxShare="0.3", tokens=16))
+
+    async def says_why() -> bool:
+        _, headers = await ask(route, max_tokens=8)
+        return headers.get("x-hybridroute-cascade", "").startswith(
+            "unset: the policy's margins are of 8 tokens"
+        )
+
+    await route.until(says_why, 60.0)

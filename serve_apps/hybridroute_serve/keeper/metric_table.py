@@ -285,7 +285,7 @@ CASCADE = Metric(
     MetricKind.COUNTER,
     ("route", "verdict"),
     "Requests whose SLM answer was for the cascade: passed, escalated, capped by `maxShare`, unscored for want of "
-    "logprobs, or not looked at because the LLM was unaffordable or unavailable.",
+    "logprobs, or not looked at because the LLM was unaffordable or unavailable or no threshold is set (unset).",
 )
 CASCADE_MARGIN = Metric(
     "hybridroute_cascade_margin",

@@ -9,6 +9,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybridroute_api.records import CascadeCheck
 from hybridroute_api.serving import BudgetPolicy, CascadePolicy, LivePolicy
 from hybridroute_api.vocabulary import (
     CascadeVerdict,
@@ -30,7 +31,7 @@ DONE = b"data: [DONE]\n\n"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def cascading(threshold: float = 0.6, max_share: float = 1.0, **changes: Any) -> LivePolicy:
+def cascading(threshold: float | None = 0.6, max_share: float = 1.0, **changes: Any) -> LivePolicy:
     routing = a_policy().routing.model_copy(
         update={"cascade": CascadePolicy(threshold=threshold, max_share=max_share, tokens=8)}
     )
@@ -160,6 +161,17 @@ async def test_what_is_not_for_the_cascade_is_asked_as_ever(bench: Bench, case: 
     assert bench.asked == [PathName.LLM if case == "remote" else PathName.SLM]
     assert InternalHeader.CASCADE_TOKENS not in bench.paths.seen[0][1]
     assert bench.ledger.record.cascade is None
+
+
+async def test_without_a_threshold_nothing_is_looked_at_and_that_is_said(bench: Bench) -> None:
+    await bench.use(cascading(threshold=None))
+    bench.paths.handlers[PathName.SLM] = sure("0.1 8")
+    answer = await bench.chat(CARD)
+    assert answer.headers["x-hybridroute-cascade"] == "unset: no policy is in force"
+    assert InternalHeader.CASCADE_TOKENS not in bench.paths.seen[0][1]
+    assert bench.ledger.record.cascade == CascadeCheck(
+        CascadeVerdict.UNSET, None, detail="no policy is in force"
+    )
 
 
 async def test_beyond_the_share_the_slms_answer_stands(bench: Bench) -> None:
