@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hybridroute_api.records import AttemptReport, OpenAttempt
-from hybridroute_api.vocabulary import InternalHeader, Outcome
+from hybridroute_api.vocabulary import ErrorCode, InternalHeader, Outcome
 from hybridroute_serve.upstream.relay import AttemptJournal
 from hybridroute_serve.wire.answers import AnswerFacts, InvalidAnswerError, parse_event
 from hybridroute_serve.wire.asgi import Send, send_error
-from hybridroute_serve.wire.errors import path_unavailable
+from hybridroute_serve.wire.errors import path_timeout, path_unavailable, read_error_code
 from hybridroute_serve.wire.logprobs import NULL, take_margins
 from hybridroute_serve.wire.sse import event_data, split_events
 
@@ -70,7 +70,8 @@ class HeldSender:
         self._start: _Message | None = None
         self._held: list[bytes] = []
         self._is_released = False
-        self._broke_off = False
+        self._broken_off_by: bytes | None = None
+        """The error that came while the answer was held."""
 
     async def __call__(self, message: _Message) -> None:
         """Hold, or pass on, what the relay sends."""
@@ -107,15 +108,15 @@ class HeldSender:
         if not self._is_released:
             facts = _facts(event)
             self._tally.add(found.margins, found.tokens, has_content=facts.has_content)
-            self._broke_off = self._broke_off or facts.failed
+            if facts.failed:
+                self._broken_off_by = self._broken_off_by or data
         return event if found.document is data else b"data: " + found.document + b"\n\n"
 
     async def _release(self, *, more: bool) -> None:
         """Send what was held. Where it broke off, nothing has been sent, and another path can still serve."""
         self._is_released = True
-        if self._broke_off:
-            failed = (InternalHeader.FAILURE.encode(), Outcome.UPSTREAM_ERROR.encode())
-            await send_error(self._send, path_unavailable("The small model broke off."), [failed])
+        if self._broken_off_by is not None:
+            await self._fail(self._broken_off_by)
             return
         assert self._start is not None  # noqa: S101 - ASGI's order
         body = b"".join(self._held)
@@ -128,6 +129,12 @@ class HeldSender:
             headers.append((b"content-length", str(len(body)).encode()))
         await self._send({**self._start, "headers": headers})
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def _fail(self, error: bytes) -> None:
+        answer, outcome = path_unavailable("The small model broke off."), Outcome.UPSTREAM_ERROR
+        if read_error_code(error) == ErrorCode.TIMEOUT:
+            answer, outcome = path_timeout("The small model gave no whole answer in time."), Outcome.TIMEOUT
+        await send_error(self._send, answer, [(InternalHeader.FAILURE.encode(), outcome.encode())])
 
 
 class TrialJournal:
