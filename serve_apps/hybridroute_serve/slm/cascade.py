@@ -85,6 +85,8 @@ class HeldSender:
             return
         body, more = message.get("body", b""), message.get("more_body", False)
         if self._is_released:
+            if self._broken_off_by is not None:
+                return  # the failure has been sent
             if self._hide and body:
                 body = self._read(body)
             await self._send({**message, "body": body})

@@ -106,12 +106,14 @@ async def test_logprobs_that_were_asked_for_leave_with_the_stream() -> None:
         (500, 503, Outcome.UPSTREAM_ERROR),
     ],
 )
+@pytest.mark.parametrize("tokens", [1, 9])
 async def test_an_error_while_it_is_held_becomes_a_failure(
-    code: str | int, status: int, outcome: Outcome
+    code: str | int, status: int, outcome: Outcome, tokens: int
 ) -> None:
     error = {"error": {"message": "x", "code": code}}
-    client, _ = await _send([_event(_chunk("a", _told(0.5))), _event(error)], [], 9)
+    client, _ = await _send([_event(_chunk("a", _told(0.5))), _event(error)], [], tokens)
     assert client.messages[0]["status"] == status
+    assert [message.get("more_body", True) for message in client.messages].count(False) == 1
     assert client.headers[InternalHeader.FAILURE.encode()] == outcome.encode()
     assert b'"a"' not in client.body
 
