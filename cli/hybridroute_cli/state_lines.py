@@ -34,12 +34,20 @@ def describe_promise(state: Mapping[str, Any]) -> list[str]:
     guarantee = state["guarantee"]
     told = f": {guarantee['message']}" if guarantee["message"] not in ("", policy["why"]) else ""
     lines.append(f"GuaranteeValid {guarantee['status']}, {guarantee['reason']}{told}")
+    if policy.get("margin") is not None:
+        lines.append(f"cascade: {_margin(policy['margin'])}")
     drift = state.get("drift") or {}
     if drift.get("evidence"):
         levels = ", ".join(f"{chart} {level:.2f}" for chart, level in sorted(drift["evidence"].items()))
         alarm = "an alarm is in force; " if drift["alarm"] else ""
         lines.append(f"drift: {alarm}{levels} of the limit after {drift['requests']} requests")
     return lines
+
+
+def _margin(choice: Mapping[str, Any]) -> str:
+    if choice["threshold"] is None:
+        return f"looks at nothing: {choice['why']}"
+    return f"threshold {choice['threshold']:.4f}, {choice['why']}"
 
 
 def describe_budgets(state: Mapping[str, Any]) -> list[str]:

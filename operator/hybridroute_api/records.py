@@ -9,12 +9,21 @@ Times are Unix seconds; durations are seconds.
 
 from dataclasses import dataclass, field
 
-from hybridroute_api.vocabulary import Api, Gate, Outcome, OutsidePromise, PathName, UsageSource
+from hybridroute_api.vocabulary import (
+    Api,
+    CascadeVerdict,
+    Gate,
+    Outcome,
+    OutsidePromise,
+    PathName,
+    UsageSource,
+)
 
 __all__ = [
     "AttemptReport",
     "AuditResult",
     "Batch",
+    "CascadeCheck",
     "DecisionRecord",
     "OpenAttempt",
     "OpenRequest",
@@ -44,6 +53,21 @@ class AuditResult:
     """Chance with which it was drawn."""
     disagreement: float | None = None
     """0 where both answers say the same, 1 where they have nothing in common; None when there was no second answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class CascadeCheck:
+    """What the cascade made of a request that was to stay on the SLM."""
+
+    verdict: CascadeVerdict
+    threshold: float | None
+    """The answer stands when its margin is at least this; None where there was none to look with."""
+    margin: float | None = None
+    """Mean difference of probability between the two most likely tokens, 0 to 1; None where it was not known."""
+    tokens: int = 0
+    """Tokens that the margin is the mean of."""
+    detail: str = ""
+    """Why there is no margin, in a few words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +134,8 @@ class DecisionRecord:
     """Chance with which the request was drawn for the audit, drawn or not; None where it could not be."""
     audit: AuditResult | None = None
     """Set on the record of an audit alone, which is no client's request."""
+    cascade: CascadeCheck | None = None
+    """What the cascade made of it; None where the route has none, or it was not for the cascade."""
     failed_over_from: PathName | None = None
     """The path that was tried first and failed before any content."""
     shadow_gate: Gate | None = None
@@ -176,6 +202,8 @@ class AttemptReport:
     """What counts against the budgets: the bill, or the whole reservation when no usage was seen."""
     lease_ids: tuple[str, ...] = ()
     """Dollar leases that this is settled in."""
+    on_trial: bool = False
+    """SLM: a cascade looked at the answer, and the request's record says whether it served."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ __all__ = [
     "ArtifactPolicy",
     "AuthPolicy",
     "BudgetPolicy",
+    "CascadePolicy",
     "KeeperArgs",
     "LivePolicy",
     "LlmPolicy",
@@ -157,6 +158,17 @@ class ArtifactPolicy(_Contract):
         return self
 
 
+class CascadePolicy(_Contract):
+    """How the SLM's own answer is checked before its first byte."""
+
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    """An answer whose margin is below this is given up for the LLM's; None: the calibrated policy says."""
+    max_share: float = Field(gt=0, le=1)
+    """Share of the route's requests that may be escalated so."""
+    tokens: int = Field(gt=0)
+    """Tokens that the margin is taken of, and that a stream is held for."""
+
+
 class RoutingPolicy(_Contract):
     """What the gates decide with. Without examples and without an artifact nothing is kept on the SLM."""
 
@@ -169,6 +181,8 @@ class RoutingPolicy(_Contract):
     out_of_scope: OutOfScopeAction
     artifact: ArtifactPolicy | None = None
     """Decides in the place of examples and of the two thresholds above."""
+    cascade: CascadePolicy | None = None
+    """None: the SLM's answers are not checked."""
 
 
 class BudgetPolicy(_Contract):

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 __all__ = [
     "Api",
+    "CascadeVerdict",
     "DriftAction",
     "ErrorCode",
     "ExhaustedAction",
@@ -50,6 +51,8 @@ class Gate(StrEnum):
     """The SLM is full; the LLM serves."""
     BUDGET = "budget"
     """The dollar budget does not allow the LLM."""
+    CASCADE = "cascade"
+    """The SLM's own answer was not sure enough; the LLM serves."""
     AUDIT = "audit"
     """No client's request: the copy of an answered one, drawn to compare both paths' answers."""
 
@@ -63,6 +66,25 @@ class DriftAction(StrEnum):
     """None stays."""
     ALERT_ONLY = "AlertOnly"
     """All stay; the promise is void, and that is said."""
+
+
+class CascadeVerdict(StrEnum):
+    """What the cascade made of a request that was to stay on the SLM."""
+
+    PASSED = "passed"
+    """The SLM's answer was sure enough."""
+    ESCALATED = "escalated"
+    """It was not, and the LLM was asked."""
+    CAPPED = "capped"
+    """It was not, but `maxShare` of the traffic had been escalated already: the SLM's answer stood."""
+    UNSCORED = "unscored"
+    """The engine told too little of the answer's tokens to judge it, and it stood."""
+    UNAFFORDABLE = "unaffordable"
+    """It was not looked at: the dollar budget had just been found spent."""
+    UNAVAILABLE = "unavailable"
+    """It was not looked at: the LLM had just failed a request that the cascade sent it."""
+    UNSET = "unset"
+    """It was not looked at: the route names no threshold, and the policy in force has none for it."""
 
 
 class OutsidePromise(StrEnum):
@@ -176,6 +198,8 @@ class Header(StrEnum):
     """Unix seconds at which an exhausted dollar budget is there again."""
     UPSTREAM_REQUEST_ID = "x-hybridroute-upstream-request-id"
     """The provider's own `x-request-id`, for its support."""
+    CASCADE = "x-hybridroute-cascade"
+    """What the cascade made of the SLM's answer: `passed: margin 0.812 >= 0.600 over 16 tokens`."""
 
 
 class InternalHeader(StrEnum):
@@ -194,6 +218,12 @@ class InternalHeader(StrEnum):
     """`1` on a request that another path has failed: its first attempt here is paid from the retry budget."""
     DEADLINE_SECONDS = "x-hybridroute-deadline-seconds"
     """What is left of the caller's own deadline."""
+    ATTEMPT = "x-hybridroute-attempt"
+    """To the SLM, on a request that it has had before: the number of this attempt."""
+    CASCADE_TOKENS = "x-hybridroute-cascade-tokens"
+    """To the SLM: hold so many tokens of the answer, and say how sure they are."""
+    CASCADE_MARGIN = "x-hybridroute-cascade-margin"
+    """On the SLM's answer: `<margin> <tokens>` of what was held, or why there is no margin."""
 
 
 class ErrorCode(StrEnum):

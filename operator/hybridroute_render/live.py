@@ -13,6 +13,7 @@ from hybridroute_api.serving import (
     ArtifactPolicy,
     AuthPolicy,
     BudgetPolicy,
+    CascadePolicy,
     LivePolicy,
     LlmPolicy,
     RecordsPolicy,
@@ -33,6 +34,7 @@ from hybridroute_api.v1alpha1.routing import (
     DEFAULT_SCOPE_THRESHOLD,
     DEFAULT_THRESHOLD,
     DEFAULT_TIGHTENING,
+    Cascade,
     Drift,
     Policy,
     Routing,
@@ -154,6 +156,13 @@ def _routing_policy(routing: Routing, policy_config_map: str | None) -> RoutingP
         artifact=None
         if routing.policy is None
         else _artifact_policy(routing, routing.policy, policy_config_map),
+        cascade=None if routing.cascade is None else _cascade_policy(routing.cascade),
+    )
+
+
+def _cascade_policy(cascade: Cascade) -> CascadePolicy:
+    return CascadePolicy(
+        threshold=_float(cascade.threshold), max_share=float(cascade.max_share), tokens=cascade.tokens
     )
 
 

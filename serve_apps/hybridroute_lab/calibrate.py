@@ -13,6 +13,7 @@ import numpy as np
 from msgspec import structs
 from numpy.typing import NDArray
 
+from hybridroute_lab.certification.margins import choose_margins, count_margins
 from hybridroute_lab.certification.table import certify_thresholds, choose_thresholds
 from hybridroute_lab.drift.limits import fit_drift_baseline
 from hybridroute_lab.feature_table import SCOPE_BITS, FeatureTable, Progress, build_feature_table, no_progress
@@ -67,6 +68,8 @@ class CalibrateOptions:
     """Digests of what the outcomes were made with, see `ArtifactHeader.models`."""
     drift_limits: bool = True
     """False leaves the drift charts out, which take seconds to calibrate."""
+    margin_tokens: int = 16
+    """Tokens of an answer that the rows' margins were taken of; of no meaning without margins."""
 
 
 def calibrate_outcomes(
@@ -102,8 +105,12 @@ def calibrate_outcomes(
         created=created,
     )
     data, unseen = _fit_and_encode(frozen, table, fit.prompts, fit.labels, rng=rng, progress=progress)
+    thresholds = choose_thresholds(blend.confidence, graded=outcomes.graded)
+    if fit.margins is not None:
+        margins = choose_margins(thresholds, blend.confidence, fit.margins, chosen.margin_tokens)
+        artifact = decode_artifact(data)
+        data = encode_artifact(structs.replace(artifact.header, margins=margins), artifact.arrays)
     if certify_rows.size:
-        thresholds = choose_thresholds(blend.confidence, graded=outcomes.graded)
         held = outcomes.take(certify_rows)
         return _certify(
             data,
@@ -227,7 +234,10 @@ def _certify(
     )
     note = f"certified on {len(held.prompts)} rows that nothing was learned from"
     artifact = decode_artifact(data)
-    renewed = structs.replace(header, rows=rows, promise=promise, promise_note=note)
+    margins = header.margins
+    if margins is not None and held.margins is not None:
+        margins = count_margins(margins, scored.confidence, held.regret, held.margins)
+    renewed = structs.replace(header, rows=rows, promise=promise, promise_note=note, margins=margins)
     certified = encode_artifact(renewed, artifact.arrays)
     return _add_drift(certified, scored, held.labels) if drift else certified
 

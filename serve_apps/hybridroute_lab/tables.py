@@ -44,6 +44,8 @@ class Outcomes:
     """Names for the scope gate, where the file has a column for them."""
     contaminated: int = 0
     """Rows dropped because they were listed beside the data."""
+    margins: NDArray[np.float64] | None = None
+    """How sure the small model was of its answer, 0 to 1; infinite where nothing is said of a row."""
 
     @property
     def graded(self) -> bool:
@@ -65,6 +67,7 @@ class Outcomes:
             tuple(self.categories[row] for row in rows),
             None if self.labels is None else tuple(self.labels[row] for row in rows),
             self.contaminated,
+            None if self.margins is None else self.margins[rows],
         )
 
 
@@ -88,6 +91,7 @@ def read_outcomes(
     strong_column: str,
     label_column: str | None = None,
     category_column: str | None = None,
+    margin_column: str | None = None,
 ) -> Outcomes:
     """Read files, or every CSV and JSONL file of a folder, into one table.
 
@@ -98,12 +102,10 @@ def read_outcomes(
     strong: list[float] = []
     categories: list[str] = []
     labels: list[str] = []
+    margins: list[float] = []
     dropped = 0
-    columns = [
-        column
-        for column in (prompt_column, weak_column, strong_column, label_column, category_column)
-        if column
-    ]
+    named = (prompt_column, weak_column, strong_column, label_column, category_column, margin_column)
+    columns = [column for column in named if column]
     for path in _expand(paths):
         contaminated = _read_contaminated(path.parent / CONTAMINATED_FILE)
         for where, row in _read_rows(path, columns):
@@ -117,6 +119,8 @@ def read_outcomes(
             categories.append(str(row[category_column]) if category_column else path.stem)
             if label_column:
                 labels.append(_text(row[label_column], where, label_column))
+            if margin_column:
+                margins.append(_margin(row[margin_column], where, margin_column))
     if not prompts:
         raise DataError(f"no rows in {', '.join(str(path) for path in paths)}")
     return Outcomes(
@@ -126,6 +130,7 @@ def read_outcomes(
         tuple(categories),
         tuple(labels) if label_column else None,
         dropped,
+        np.array(margins) if margin_column else None,
     )
 
 
@@ -243,5 +248,19 @@ def _score(value: object, where: str, column: str) -> float:
     if not 0.0 <= number <= 1.0:
         raise DataError(
             f"{where}: column {column!r} is {value!r}; an outcome is true, false or a number 0 to 1"
+        )
+    return number
+
+
+def _margin(value: object, where: str, column: str) -> float:
+    if str(value).strip() == "":
+        return float("inf")
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = float("nan")
+    if not 0.0 <= number <= 1.0:
+        raise DataError(
+            f"{where}: column {column!r} is {value!r}; a margin is a number 0 to 1, or empty where there is none"
         )
     return number

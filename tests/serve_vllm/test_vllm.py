@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -99,6 +100,30 @@ async def test_a_stream_says_the_same_as_a_whole_answer(client: AsyncOpenAI) -> 
     assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
     assert chunks[-1].usage.prompt_tokens == whole.usage.prompt_tokens
     assert len(chunks) > 6
+
+
+@pytest.mark.parametrize("more", [{}, {"stream": True}])
+async def test_a_cascades_look_leaves_no_trace(route: LiveRoute, more: dict[str, Any]) -> None:
+    asked = {"model": "slm", "messages": ASKED, "max_tokens": 12, "temperature": 0, **more}
+    said: list[tuple[bytes, str | None]] = []
+    for number, look in enumerate([{}, {"x-hybridroute-cascade-tokens": "8"}]):
+        headers = {
+            "x-hybridroute-internal-token": route.directory.read_token(),
+            "x-hybridroute-request-id": f"hr-look-{len(more)}-{number}",
+            **look,
+        }
+        url = f"{route.url}/slm/v1/chat/completions"
+        async with route.session.post(url, json=asked, headers=headers) as answer:
+            assert answer.status == 200
+            margin = answer.headers.get("x-hybridroute-cascade-margin")
+            said.append((re.sub(rb'"(id|created)":("[^"]*"|\d+)', b"", await answer.read()), margin))
+    plain, looked_at = said
+    assert looked_at[0] == plain[0]
+    assert plain[1] is None
+    assert looked_at[1] is not None
+    margin, tokens = looked_at[1].split()
+    assert 0.0 < float(margin) < 1.0
+    assert tokens == "8"
 
 
 async def test_tools(client: AsyncOpenAI) -> None:

@@ -77,6 +77,9 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("risk above one", routing(policy={"file": "p"}, confidence={"maxRisk": "1.01"})),
     ("delta that no table has", routing(policy={"file": "p"}, confidence={"delta": "0.001"})),
     ("drift action of another case", routing(policy={"file": "p"}, drift={"action": "tighten"})),
+    ("margin above one", routing(cascade={"threshold": "1.1"}, examples={"local": ["a"]})),
+    ("no share", routing(cascade={"threshold": "1", "maxShare": "0"}, examples={"local": ["a"]})),
+    ("too many tokens", routing(cascade={"threshold": "1", "tokens": 257}, examples={"local": ["a"]})),
     ("wrong word for out of scope", routing(outOfScope="Escalated")),
     ("empty example", routing(examples={"local": [""]})),
     ("long example", routing(examples={"local": ["a" * 501]})),
@@ -111,6 +114,10 @@ ADMITTED: list[tuple[str, dict[str, Any]]] = [
     (
         "the most and the least risk",
         routing(policy={"file": "p"}, confidence={"maxRisk": "0", "delta": "0.01"}),
+    ),
+    (
+        "the widest cascade",
+        routing(cascade={"threshold": "1", "maxShare": "1", "tokens": 256}, examples={"local": ["a"]}),
     ),
     ("a thousand replicas", slm(scaling={"minReplicas": 1000, "maxReplicas": 1000})),
     ("immediate scaling", slm(scaling={"upscaleDelay": "0s", "downscaleDelay": "0s"})),

@@ -14,6 +14,7 @@ from hybridroute_api.standing import DriftStanding
 from hybridroute_api.vocabulary import Api, InternalHeader, Outcome, PathName
 from hybridroute_serve.auth.limits import RateLimits
 from hybridroute_serve.router.admission import Admission
+from hybridroute_serve.router.cascade import CascadeDesk
 from hybridroute_serve.router.conversations import Conversations
 from hybridroute_serve.router.exchange import OPERATIONS, Exchange, RouterParts
 from hybridroute_serve.router.path_client import PathClient
@@ -118,6 +119,7 @@ async def running_bench(embedder: Embedder) -> AsyncIterator[Bench]:
             journal=ledger,
             conversations=Conversations(keeper),
             admission=Admission(RateLimits(), replicas=lambda: made.replicas, monotonic_clock=clock),
+            cascade=CascadeDesk(replicas=lambda: made.replicas),
             slm_guard=guard,
             slm_recall=recall,
             make_request_id=lambda: f"hr-{next(numbers)}",

@@ -229,4 +229,19 @@ RULE_CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         routing(policy={"file": "p"}, confidence={"maxRisk": "0.02"}, drift={"tightenMaxRisk": "0.03"}),
         routing(policy={"file": "p"}, confidence={"maxRisk": "0.1"}, drift={"tightenMaxRisk": "0.08"}),
     ),
+    (
+        "cascade-without-slm",
+        routing(cascade={"threshold": "0.5"}),
+        routing(cascade={"threshold": "0.5"}, policy={"file": "p"}),
+    ),
+    (
+        "cascade-without-slm",
+        routing(cascade={"threshold": "0"}, examples={"local": []}),
+        routing(cascade={"threshold": "0"}, examples={"local": ["balance"]}),
+    ),
+    (
+        "cascade-threshold",
+        routing(cascade={"maxShare": "0.1"}, examples={"local": ["balance"]}),
+        routing(cascade={"maxShare": "0.1"}, policy={"file": "p"}),
+    ),
 ]

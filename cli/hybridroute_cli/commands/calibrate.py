@@ -21,6 +21,8 @@ from hybridroute_serve.routing.artifact.validity import SYSTEM_PROMPT, WEIGHTS, 
 
 if TYPE_CHECKING:
     from hybridroute_serve.routing.artifact.file import ArtifactFile
+    from hybridroute_serve.routing.artifact.margins import MarginTable
+    from hybridroute_serve.routing.artifact.promise import PromiseTable
 
 __all__ = ["calibrate", "certify"]
 
@@ -41,6 +43,10 @@ SystemPrompt = Annotated[
     Path | None,
     typer.Option("--system-prompt", help="Text file with the system prompt the outcomes were made with."),
 ]
+MarginColumn = Annotated[
+    str | None,
+    typer.Option(help="Column with the small model's margin, 0 to 1 or empty: calibrates a cascade."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the artifact's header as JSON.")]
 
 
@@ -53,6 +59,10 @@ def calibrate(
     label_column: Annotated[
         str | None, typer.Option(help="Column that names what a prompt is about.")
     ] = None,
+    margin_column: MarginColumn = None,
+    margin_tokens: Annotated[
+        int, typer.Option(min=1, max=256, help="Tokens of the answers that the margins were taken of.")
+    ] = 16,
     certify_share: Annotated[
         float, typer.Option(min=0.0, max=0.9, help="Share of rows kept to certify with.")
     ] = 0.5,
@@ -89,7 +99,10 @@ def calibrate(
             target_false_alarm=false_alarm,
             keep_texts=keep_texts,
             models=_models(model, route, system_prompt),
+            margin_tokens=margin_tokens,
         )
+        if margin_column is not None and weak_column is None:
+            raise CommandError("--margin-column needs --weak-column and --strong-column beside it")
         if (weak_column is None) != (strong_column is None):
             raise CommandError(
                 "--weak-column and --strong-column belong together: a promise needs both outcomes"
@@ -108,6 +121,7 @@ def calibrate(
                     weak_column=weak_column,
                     strong_column=strong_column,
                     label_column=label_column,
+                    margin_column=margin_column,
                 )
                 artifact = calibrate_outcomes(outcomes, embedder, today, options, progress=progress)
             else:
@@ -126,6 +140,7 @@ def certify(
     strong_column: Annotated[str, typer.Option(help="Column with the large model's outcome, 0 to 1.")],
     output: Output,
     prompt_column: PromptColumn = "prompt",
+    margin_column: MarginColumn = None,
     model: Models = None,
     route: RouteFile = None,
     system_prompt: SystemPrompt = None,
@@ -145,7 +160,11 @@ def certify(
         today = datetime.now(UTC).date()
         with lab_errors(), progress_bar() as progress:
             outcomes = read_outcomes(
-                labels, prompt_column=prompt_column, weak_column=weak_column, strong_column=strong_column
+                labels,
+                prompt_column=prompt_column,
+                weak_column=weak_column,
+                strong_column=strong_column,
+                margin_column=margin_column,
             )
             renewed = certify_artifact(
                 old,
@@ -227,6 +246,34 @@ def _show(path: Path, data: bytes, *, as_json: bool) -> None:
         f"{rows.certify} certified with, {rows.repeated} repeated, {rows.near_duplicates} near-duplicates"
     )
     console().print(_promises(artifact))
+    if artifact.header.margins is not None:
+        console().print(_cascades(artifact.header.margins, artifact.header.promise))
+
+
+_RISKS = (0.01, 0.02, 0.05, 0.1, 0.2)
+
+
+def _cascades(margins: "MarginTable", promise: "PromiseTable | None") -> Table:
+    title = f"cascade of {margins.tokens} tokens, chosen on {margins.rows} rows, counted on {margins.certify} others"
+    table = Table(title=title, title_justify="left")
+    for heading in ("maxRisk", "maxShare", "threshold", "escalated", "joint regret without", "with"):
+        table.add_column(heading, justify="right")
+    for risk in _RISKS:
+        confidence = promise.threshold_for(risk, 0.1).threshold if promise is not None else None
+        for share in (0.05, 0.1, 0.2):
+            found = margins.find(confidence, share) if confidence is not None else None
+            if found is None or not margins.certify:
+                continue
+            point, place = found
+            table.add_row(
+                f"{risk:g}",
+                f"{share:g}",
+                f"{point.margins[place]:.4f}",
+                f"{100 * point.escalated[place] / margins.certify:.1f} %",
+                f"{point.regret / margins.certify:.4f}",
+                f"{point.regret_left[place] / margins.certify:.4f}",
+            )
+    return table
 
 
 def _promises(artifact: "ArtifactFile") -> Table | str:
@@ -236,7 +283,7 @@ def _promises(artifact: "ArtifactFile") -> Table | str:
     table = Table(title=f"{promise.rows} certification rows, delta 0.1", title_justify="left")
     for heading in ("maxRisk", "threshold", "kept", "regret if kept", "net loss", "SLM wrong"):
         table.add_column(heading, justify="right")
-    for risk in (0.01, 0.02, 0.05, 0.1, 0.2):
+    for risk in _RISKS:
         found = promise.threshold_for(risk, 0.1)
         if found.point is None or found.threshold is None:
             table.add_row(f"{risk:g}", "nothing kept", "0 %", "", "", "")

@@ -16,6 +16,7 @@ __all__ = [
     "DEFAULT_SCOPE_THRESHOLD",
     "DEFAULT_THRESHOLD",
     "DEFAULT_TIGHTENING",
+    "Cascade",
     "Confidence",
     "Drift",
     "Policy",
@@ -110,6 +111,26 @@ class Drift(SpecModel):
     """
 
 
+class Cascade(SpecModel):
+    """A look at the SLM's own answer before its first byte: where the SLM was not sure of its words, the LLM answers.
+    It looks at plain chat answers of one choice that the scope or confidence gate kept on the SLM.
+    """
+
+    threshold: DecimalString | None = Field(default=None, ge=0, le=1)
+    """An answer whose margin is below this is given up for the LLM's. The margin is the mean, over the first `tokens`
+    tokens, of how much likelier the likeliest token was than the next. Range "0" (look, escalate nothing) to "1";
+    default what the policy was calibrated with for `maxShare`, and none with examples, where it must be given.
+    """
+    max_share: DecimalString = Field(default=Decimal("0.2"), ge=Decimal("0.001"), le=1)
+    """Share of the route's requests that may be escalated so; beyond it the SLM's answers stand. Range "0.001" to "1";
+    default "0.2", which keeps a threshold that is too high from turning the route into an LLM's.
+    """
+    tokens: int = Field(default=16, ge=1, le=256)
+    """Tokens of the answer that the margin is taken of; a stream is held until they have come. Range 1 to 256; default
+    16, about a sentence, and a fifth of a second at 80 tokens a second.
+    """
+
+
 class Routing(SpecModel):
     """How the router decides between the paths."""
 
@@ -123,6 +144,8 @@ class Routing(SpecModel):
     """When a request is out of scope. Default: a threshold of "0.3", with a policy what calibration found."""
     drift: Drift | None = None
     """What a drift alarm does; only a policy has the charts. Default: action Tighten."""
+    cascade: Cascade | None = None
+    """A look at the SLM's own answer before its first byte. Default none: what is kept on the SLM is passed on."""
     out_of_scope: OutOfScopeAction = OutOfScopeAction.ESCALATE
     """What happens to a request out of scope: Escalate (the LLM serves), Reject (422) or KeepLocal. Default
     Escalate, which fails no request.

@@ -407,6 +407,14 @@ def _drift_has_policy(routing: Routing) -> bool:
     return routing.policy is not None or routing.drift is None
 
 
+def _cascade_has_something(routing: Routing) -> bool:
+    return routing.cascade is None or bool(routing.examples.local) or routing.policy is not None
+
+
+def _cascade_has_threshold(routing: Routing) -> bool:
+    return routing.cascade is None or routing.cascade.threshold is not None or routing.policy is not None
+
+
 def _tightening_is_used(drift: Drift) -> bool:
     return drift.tighten_max_risk is None or drift.action is DriftAction.TIGHTEN
 
@@ -785,6 +793,22 @@ RULES: Final[tuple[Rule, ...]] = (
         _tightening_is_tighter,
         cel=_CEL_TIGHTER,
         field="drift",
+    ),
+    Rule(
+        "cascade-without-slm",
+        ("spec.routing",),
+        "is for what stays on the SLM, and nothing does: add examples or a policy under routing, or leave it out",
+        _cascade_has_something,
+        cel="!has(self.cascade) || size(self.examples.local) > 0 || has(self.policy)",
+        field="cascade",
+    ),
+    Rule(
+        "cascade-threshold",
+        ("spec.routing",),
+        'has no threshold, and only a policy can know one: add cascade.threshold, for example "0.5", or a policy',
+        _cascade_has_threshold,
+        cel="!has(self.cascade) || has(self.cascade.threshold) || has(self.policy)",
+        field="cascade",
     ),
 )
 """Every rule. The order is the order of the object's fields."""

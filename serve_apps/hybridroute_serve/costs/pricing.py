@@ -7,11 +7,18 @@ passes through a float; only seconds do, which are measured and not counted.
 from dataclasses import replace
 from fractions import Fraction
 
-from hybridroute_api.records import AttemptReport, TokenUsage
+from hybridroute_api.records import AttemptReport, DecisionRecord, TokenUsage
 from hybridroute_api.serving import LivePolicy, TokenPrices
-from hybridroute_api.vocabulary import Outcome, PathName
+from hybridroute_api.vocabulary import CascadeVerdict, Outcome, PathName
 
-__all__ = ["format_usd", "price_all_llm", "price_busy_seconds", "price_report", "price_usage"]
+__all__ = [
+    "format_usd",
+    "is_served_on_trial",
+    "price_all_llm",
+    "price_busy_seconds",
+    "price_report",
+    "price_usage",
+]
 
 _TOKENS_PER_PRICE = 1_000_000
 _SECONDS_PER_HOUR = 3600
@@ -61,6 +68,16 @@ def price_all_llm(report: AttemptReport, primary: TokenPrices) -> int:
     cached_tokens = usage.cached_tokens if report.path is PathName.LLM else 0
     counted = replace(usage, cached_tokens=cached_tokens)
     return price_usage(counted, primary)
+
+
+def is_served_on_trial(record: DecisionRecord) -> bool:
+    """Tell whether the SLM's answer that a cascade looked at is what the client got.
+
+    A whole answer that was escalated is still at hand when the LLM fails; a stream was given up and asked for again.
+    """
+    if record.cascade is None or record.path is not PathName.SLM:
+        return False
+    return record.cascade.verdict is not CascadeVerdict.ESCALATED or not record.stream
 
 
 def price_report(report: AttemptReport, policy: LivePolicy) -> AttemptReport:

@@ -68,6 +68,10 @@ class Dialect(Protocol):
         False: requests and answers pass as they are, and the two methods below do nothing.
         """
 
+    @property
+    def bare_logprobs(self) -> bytes | None:
+        """What a chunk that nobody asked for logprobs has in their place; None where it has no such field."""
+
     def prepare_body(self, body: bytes, api: Api) -> bytes:
         """Return the body as the engine must be asked: always for a stream that reports its usage.
 

@@ -75,6 +75,7 @@ class LlamaCppDialect:
     """llama.cpp's server, build b11549."""
 
     streams_always = True
+    bare_logprobs: bytes | None = None
 
     def prepare_body(self, body: bytes, api: Api) -> bytes:
         """Ask for a stream with usage and an event after each batch of the prompt. Raises `InvalidRequest`."""

@@ -38,6 +38,7 @@ class VllmDialect:
     """vLLM's OpenAI server, version 0.32."""
 
     streams_always = False
+    bare_logprobs: bytes | None = b"null"
 
     def prepare_body(self, body: bytes, api: Api) -> bytes:
         """Return the body as it is."""

@@ -82,9 +82,12 @@ class ArtifactDesk:
     def plan(self, policy: LivePolicy | None) -> ArtifactTerms | None:
         """Return how the artifact in force decides under a live policy; None while none is in force."""
         held = self.held
-        if policy is None or policy.routing.artifact is None or held is None:
+        if policy is None or held is None:
             return None
-        return plan_terms(held.header, held.digest, policy.routing.artifact, route_models(policy))
+        routing = policy.routing
+        if routing.artifact is None:
+            return None
+        return plan_terms(held.header, held.digest, routing.artifact, route_models(policy), routing.cascade)
 
     async def refresh(self, policy: LivePolicy | None) -> None:
         """Look once at what the live policy names. Never raises for what is wrong with it."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from hybridroute_api.records import AttemptReport, DecisionRecord
 from hybridroute_api.vocabulary import UsageSource
 from hybridroute_serve.costs.pricing import format_usd
+from hybridroute_serve.routing.cascade import describe_check
 
 __all__ = ["explain_record"]
 
@@ -18,6 +19,8 @@ def explain_record(record: DecisionRecord, attempts: Sequence[AttemptReport]) ->
         parts.append("covered by the promise")
     elif record.outside_promise is not None:
         parts.append(f"outside the promise: {record.outside_promise}")
+    if record.cascade is not None:
+        parts.append(f"cascade {describe_check(record.cascade)}")
     if record.client is not None:
         parts.append(f"client {record.client}")
     if record.failed_over_from is not None:

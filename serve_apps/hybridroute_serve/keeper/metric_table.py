@@ -17,6 +17,8 @@ __all__ = [
     "BUDGET_PAST_UNKNOWN",
     "BUDGET_RESERVED",
     "BUDGET_SPENT",
+    "CASCADE",
+    "CASCADE_MARGIN",
     "COST",
     "DRIFT_ALARM",
     "DRIFT_ALARMS",
@@ -278,6 +280,21 @@ SERVED_OUTSIDE_PROMISE = Metric(
     "Requests that the SLM of a route with a calibrated policy served without its promise: forced, kept_local, "
     "failure, budget, not_promised, system_prompt, multi_turn, tools, shape.",
 )
+CASCADE = Metric(
+    "hybridroute_cascade_total",
+    MetricKind.COUNTER,
+    ("route", "verdict"),
+    "Requests whose SLM answer was for the cascade: passed, escalated, capped by `maxShare`, unscored for want of "
+    "logprobs, or not looked at because the LLM was unaffordable or unavailable or no threshold is set (unset).",
+)
+CASCADE_MARGIN = Metric(
+    "hybridroute_cascade_margin",
+    MetricKind.HISTOGRAM,
+    ("route",),
+    "Margin of the SLM's answers that the cascade looked at: what another threshold would escalate is read off it.",
+    scale=_MICRO,
+    bounds=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+)
 POLICY = Metric(
     "hybridroute_policy_info",
     MetricKind.GAUGE,
@@ -342,6 +359,8 @@ METRICS = (
     GUARANTEE,
     GUARANTEE_COVERED,
     SERVED_OUTSIDE_PROMISE,
+    CASCADE,
+    CASCADE_MARGIN,
     POLICY,
     POLICY_VALID,
     DRIFT_LEVEL,

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from hybridroute_api.records import DecisionRecord
 from hybridroute_api.serving import ArtifactPolicy
 from hybridroute_api.standing import Guarantee
@@ -32,6 +34,7 @@ def show_policy(
         "kept_share": terms.kept_share if terms else None,
         "scope_threshold": terms.scope_threshold if terms else None,
         "tight_threshold": terms.tight_threshold if terms else None,
+        "margin": msgspec.to_builtins(terms.margin) if terms else None,
     }
 
 

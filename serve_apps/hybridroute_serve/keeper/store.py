@@ -15,10 +15,10 @@ import msgspec
 from hybridroute_api.records import AttemptReport, Batch, DecisionRecord
 from hybridroute_api.serving import LivePolicy
 from hybridroute_api.vocabulary import Gate, Outcome
-from hybridroute_serve.costs.pricing import price_all_llm, price_report
+from hybridroute_serve.costs.pricing import is_served_on_trial, price_all_llm, price_report
 from hybridroute_serve.keeper.drift import DriftDesk
 from hybridroute_serve.keeper.lease_sums import LeaseSums
-from hybridroute_serve.keeper.metric_table import BATCHES, DUPLICATES
+from hybridroute_serve.keeper.metric_table import ALL_LLM, BATCHES, DUPLICATES
 from hybridroute_serve.keeper.replica_table import SILENT_SECONDS, ReplicaTable
 from hybridroute_serve.keeper.schema import connect_writer
 from hybridroute_serve.keeper.tally import Totals, tally_attempt, tally_record
@@ -31,6 +31,7 @@ the examples, and a replica that lives or shares its disk with one that does rep
 
 _ENCODER = msgspec.json.Encoder()
 _ATTEMPTS = msgspec.json.Decoder(AttemptReport)
+_RECORDS = msgspec.json.Decoder(DecisionRecord)
 
 
 class FencedError(Exception):
@@ -182,6 +183,7 @@ class Store:
         for record in batch.records:
             if self._insert_record(record, now, totals):
                 fresh.append(record)
+                self._judge_trial(record, policy, totals)
             else:
                 totals[DUPLICATES.name, (self._route, "request")] += 1
         charged_seconds = 0.0
@@ -215,8 +217,32 @@ class Store:
             )
         return True
 
+    def _judge_trial(self, record: DecisionRecord, policy: LivePolicy, totals: Totals) -> None:
+        """Count what the LLM would have cost in the place of an SLM's answer that stood, if its report is here."""
+        if not is_served_on_trial(record):
+            return
+        rows = self._connection.execute(
+            "SELECT attempt_id, body FROM attempts WHERE request_id = ?", (record.request_id,)
+        ).fetchall()
+        for attempt_id, body in rows:
+            report = _ATTEMPTS.decode(body)
+            if report.on_trial:
+                all_llm = price_all_llm(report, policy.llm.primary.prices)
+                totals[ALL_LLM.name, (report.route,)] += all_llm
+                self._connection.execute(
+                    "UPDATE attempts SET all_llm_nano_usd = ? WHERE attempt_id = ?", (all_llm, attempt_id)
+                )
+
+    def _served_on_trial(self, request_id: str) -> bool:
+        row = self._connection.execute(
+            "SELECT body FROM requests WHERE request_id = ?", (request_id,)
+        ).fetchone()
+        return row is not None and is_served_on_trial(_RECORDS.decode(row[0]))
+
     def _insert_attempt(self, report: AttemptReport, policy: LivePolicy, now: float, totals: Totals) -> bool:
-        all_llm = price_all_llm(report, policy.llm.primary.prices)
+        all_llm = 0
+        if not report.on_trial or self._served_on_trial(report.request_id):
+            all_llm = price_all_llm(report, policy.llm.primary.prices)
         cursor = self._connection.execute(
             "INSERT OR IGNORE INTO attempts (attempt_id, request_id, ingested_at, orphan, cost_nano_usd,"
             " all_llm_nano_usd, body) VALUES (?, ?, ?,"

@@ -11,6 +11,8 @@ from hybridroute_api.records import AttemptReport, DecisionRecord
 from hybridroute_serve.keeper.metric_table import (
     ALL_LLM,
     ATTEMPTS,
+    CASCADE,
+    CASCADE_MARGIN,
     COST,
     FIRST_BYTE_SECONDS,
     GUARANTEE_COVERED,
@@ -52,6 +54,10 @@ def tally_record(record: DecisionRecord) -> Totals:
         totals[GUARANTEE_COVERED.name, (record.route,)] += 1
     if record.outside_promise is not None:
         totals[SERVED_OUTSIDE_PROMISE.name, (record.route, record.outside_promise)] += 1
+    if record.cascade is not None:
+        totals[CASCADE.name, (record.route, record.cascade.verdict)] += 1
+        if record.cascade.margin is not None:
+            _observe(totals, CASCADE_MARGIN, (record.route,), record.cascade.margin)
     return totals
 
 

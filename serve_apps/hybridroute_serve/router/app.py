@@ -27,6 +27,7 @@ from hybridroute_serve.keeper.client import LivePolicySource
 from hybridroute_serve.keeper.standing_client import StandingSource
 from hybridroute_serve.router.admission import Admission, AdmissionError
 from hybridroute_serve.router.backends import BackendMonitor
+from hybridroute_serve.router.cascade import CascadeDesk
 from hybridroute_serve.router.conversations import Conversations
 from hybridroute_serve.router.exchange import OPERATIONS, Exchange, RouterParts
 from hybridroute_serve.router.path_client import PathClient
@@ -198,6 +199,7 @@ class RouterApp:
             journal=self._reporter.journal,
             conversations=Conversations(self._source),
             admission=self._admission,
+            cascade=CascadeDesk(replicas=self._ready_routers),
             slm_guard=self._slm_guard,
             slm_recall=recall,
             make_request_id=_make_request_id,

@@ -13,12 +13,13 @@ from typing import Protocol
 
 import aiohttp
 
-from hybridroute_api.records import DecisionRecord, OpenRequest
+from hybridroute_api.records import CascadeCheck, DecisionRecord, OpenRequest
 from hybridroute_api.serving import LivePolicy
 from hybridroute_api.standing import DriftStanding
 from hybridroute_api.vocabulary import Api, ErrorCode, Gate, Header, InternalHeader, Outcome, PathName
 from hybridroute_serve.costs.pricing import format_usd, price_busy_seconds
 from hybridroute_serve.router.admission import Admission, AdmissionError
+from hybridroute_serve.router.cascade import Cascade, CascadeDesk
 from hybridroute_serve.router.conversations import Conversations
 from hybridroute_serve.router.path_client import PathAnswer, PathClient, PathFailure
 from hybridroute_serve.router.patience import Patience, path_seconds, read_patience
@@ -28,6 +29,7 @@ from hybridroute_serve.router.recall import Recall
 from hybridroute_serve.router.request_facts import request_facts
 from hybridroute_serve.router.slm_guard import SlmGuard
 from hybridroute_serve.router.unaffordable import say_unaffordable
+from hybridroute_serve.routing.cascade import describe_check
 from hybridroute_serve.routing.decision import decide_route, plan_failover, plan_unaffordable
 from hybridroute_serve.routing.facts import PathHealth
 from hybridroute_serve.routing.route_decision import RouteDecision
@@ -108,6 +110,7 @@ class RouterParts:
     journal: RequestJournal
     conversations: Conversations
     admission: Admission
+    cascade: CascadeDesk
     slm_guard: SlmGuard
     slm_recall: Recall
     make_request_id: Callable[[], str]
@@ -152,6 +155,8 @@ class Exchange:
         self._patience: Patience | None = None
         self._failed_over = False
         self._kept_headers: dict[bytes, bytes] = {}
+        self._slm_seconds: float | None = None
+        """What the SLM was given for an answer that the cascade did not pass."""
 
     async def run(self) -> None:
         """Serve the request and write its record."""
@@ -241,33 +246,75 @@ class Exchange:
         return await self._parts.conversations.find_path(parsed.conversation_key)
 
     async def _hand_on(self, accepted: _Accepted, first: RouteDecision) -> None:
-        decision = first
+        decision, cascade = first, self._begin_cascade(first, accepted.policy)
         while True:
-            assert decision.path is not None  # noqa: S101 - refusals never come here
-            async with self._ask(accepted, decision, decision.path) as answer:
+            path = decision.path
+            assert path is not None  # noqa: S101 - refusals never come here
+            looked_at = cascade if decision is first else None
+            async with self._ask(accepted, decision, path, looked_at) as answer:
                 if isinstance(answer, PathAnswer):
-                    await self._answer(answer, decision.path)
-                    return
-                onward = self._plan_onward(decision, answer, accepted.policy)
-                self._so_far.decision = onward or decision
-                if onward is None or onward.path is decision.path:
-                    await self._fail(answer, decision.path)
-                    return
+                    onward = self._look_at(answer, looked_at)
+                    if onward is None:
+                        await self._answer(answer, path)
+                        return
+                elif cascade is not None and decision.gate is Gate.CASCADE:
+                    onward = cascade.let_stand(answer, self._parts.monotonic_clock())
+                    if cascade.whole_answer is None and self._seconds_left() == 0.0:
+                        await self._fail(answer, path)
+                        return
+                    self._so_far.decision = onward
+                    if cascade.whole_answer is not None:
+                        await self._answer(cascade.whole_answer, PathName.SLM)
+                        return
+                else:
+                    onward = self._plan_onward(decision, answer, accepted.policy)
+                    self._so_far.decision = onward or decision
+                    if onward is None or onward.path is path:
+                        await self._fail(answer, path)
+                        return
                 _log.info(
                     "moved request_id=%s from=%s outcome=%s gate=%s",
                     self._so_far.request_id,
-                    decision.path,
-                    answer.outcome,
+                    path,
+                    Outcome.OK if isinstance(answer, PathAnswer) else answer.outcome,
                     onward.gate,
                 )
             decision = onward
 
+    def _begin_cascade(self, decision: RouteDecision, policy: LivePolicy) -> Cascade | None:
+        """Count the request for the cascade's share, and say whether the SLM's answer is to be looked at."""
+        so_far, terms = self._so_far, policy.routing.cascade
+        if terms is None or so_far.facts is None:
+            return None
+        client = so_far.client.name if so_far.client is not None else None
+        now = self._parts.monotonic_clock()
+        begun = self._parts.cascade.begin(
+            terms, decision, so_far.facts, terms=so_far.terms, client=client, now=now
+        )
+        if isinstance(begun, CascadeCheck):
+            so_far.cascade = begun
+            return None
+        return begun
+
+    def _look_at(self, answer: PathAnswer, cascade: Cascade | None) -> RouteDecision | None:
+        """Return where the request goes instead, or None: the answer is passed on."""
+        if cascade is None:
+            return None
+        onward = cascade.judge(answer)
+        self._so_far.cascade = cascade.check
+        if onward is not None:
+            self._so_far.decision = onward
+            self._slm_seconds = self._elapsed()
+        return onward
+
     @asynccontextmanager
     async def _ask(
-        self, accepted: _Accepted, decision: RouteDecision, path: PathName
+        self, accepted: _Accepted, decision: RouteDecision, path: PathName, cascade: Cascade | None
     ) -> AsyncIterator[PathAnswer | PathFailure]:
         """Send the request to a path, and tell the SLM's guard how that went."""
-        seconds = path_seconds(decision, accepted.policy, stream=accepted.parsed.stream)
+        # The headers of a stream that is held come with its last held token.
+        soon = accepted.parsed.stream and cascade is None
+        seconds = path_seconds(decision, accepted.policy, stream=soon)
         left = self._seconds_left()
         guard = self._parts.slm_guard if path is PathName.SLM else None
         permit = guard.begin(self._parts.monotonic_clock()) if guard else None
@@ -278,7 +325,7 @@ class Exchange:
                 OPERATIONS[self._api],
                 accepted.body,
                 accepted.headers,
-                internal=self._internal_headers(decision, left, accepted.policy),
+                internal=self._internal_headers(decision, left, accepted.policy, cascade),
                 stream=accepted.parsed.stream,
                 first_byte_seconds=seconds if left is None else min(seconds, left),
                 recall=self._parts.slm_recall if path is PathName.SLM and decision.fallbacks else None,
@@ -296,7 +343,7 @@ class Exchange:
                 guard.end(permit, None, self._parts.monotonic_clock())
 
     def _internal_headers(
-        self, decision: RouteDecision, left: float | None, policy: LivePolicy
+        self, decision: RouteDecision, left: float | None, policy: LivePolicy, cascade: Cascade | None
     ) -> dict[InternalHeader, str]:
         headers = {
             InternalHeader.REQUEST_ID: self._so_far.request_id,
@@ -304,6 +351,10 @@ class Exchange:
         }
         if self._so_far.client is not None:
             headers[InternalHeader.CLIENT] = self._so_far.client.name
+        if cascade is not None:
+            headers[InternalHeader.CASCADE_TOKENS] = str(cascade.tokens)
+        if cascade is None and self._slm_seconds is not None and decision.path is PathName.SLM:
+            headers[InternalHeader.ATTEMPT] = "2"
         if self._failed_over:
             headers[InternalHeader.FAILED_OVER] = "1"
         if left is not None:
@@ -411,19 +462,23 @@ class Exchange:
             headers.append((Header.GATE.encode(), decision.gate.encode()))
             if decision.confidence is not None:
                 headers.append((Header.CONFIDENCE.encode(), f"{decision.confidence:.6f}".encode()))
+        if self._so_far.cascade is not None:
+            headers.append((Header.CASCADE.encode(), describe_check(self._so_far.cascade).encode()))
         return headers
 
     def _cost_header(self, answer: PathAnswer, path: PathName) -> list[tuple[bytes, bytes]]:
-        if path is PathName.SLM:
-            policy = self._so_far.policy
-            assert policy is not None  # noqa: S101 - set before any answer
-            nano_usd = price_busy_seconds(self._elapsed(), policy.slm.machine_hour_nano_usd)
-        else:
+        policy = self._so_far.policy
+        assert policy is not None  # noqa: S101 - set before any answer
+        on_slm = self._slm_seconds
+        if on_slm is None:
+            on_slm = self._elapsed() if path is PathName.SLM else 0.0
+        nano_usd = price_busy_seconds(on_slm, policy.slm.machine_hour_nano_usd)
+        if path is PathName.LLM:
             wanted = InternalHeader.COST_NANO_USD.encode()
             said = next((value for name, value in answer.headers if name.lower() == wanted), b"")
             if not said.isdigit():
                 return []
-            nano_usd = int(said)
+            nano_usd += int(said)
         return [(Header.COST_USD.encode(), format_usd(nano_usd).encode())]
 
     def _elapsed(self) -> float:

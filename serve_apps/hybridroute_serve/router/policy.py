@@ -95,7 +95,8 @@ class PolicyHolder:
         if asked is None or scorer is None:
             return None
         return CalibratedPolicy(
-            scorer, plan_terms(scorer.header, scorer.digest, asked, route_models(document))
+            scorer,
+            plan_terms(scorer.header, scorer.digest, asked, route_models(document), document.routing.cascade),
         )
 
     async def refresh_clients(self) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from hybridroute_api.records import DecisionRecord, OpenRequest
+from hybridroute_api.records import CascadeCheck, DecisionRecord, OpenRequest
 from hybridroute_api.serving import LivePolicy
 from hybridroute_api.standing import DriftStanding
 from hybridroute_api.vocabulary import Api, Outcome, PathName
@@ -39,6 +39,7 @@ class Progress:
     """What was known of drift when it was decided."""
     decision: RouteDecision | None = None
     decision_seconds: float = 0.0
+    cascade: CascadeCheck | None = None
     first_byte_seconds: float | None = None
     failed_over_from: PathName | None = None
     answered_by: PathName | None = None
@@ -110,6 +111,7 @@ class Progress:
             record,
             cluster=decision.cluster,
             topic=decision.topic,
+            cascade=self.cascade,
             shadow_gate=decision.shadow_gate,
             shadow_path=decision.shadow_path,
             guarantee_covered=judged and outside is None,

@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from hybridroute_api.serving import SlmArgs, UpstreamTimeouts
-from hybridroute_api.vocabulary import Api, ErrorCode, Outcome, PathName
+from hybridroute_api.vocabulary import Api, ErrorCode, InternalHeader, Outcome, PathName
 from hybridroute_serve.engines.engine import Engine, EngineDescription
 from hybridroute_serve.slm.admission import Admission, OverloadedError
 from hybridroute_serve.slm.busy import BusyShare
+from hybridroute_serve.slm.cascade import HeldSender, MarginTally, TrialJournal
 from hybridroute_serve.slm.passing import StreamSender, TallyingJournal, UnarySender
 from hybridroute_serve.slm.usage import UsageTally
 from hybridroute_serve.upstream.door import PathDoor, read_relay_request, refuse
@@ -21,8 +22,9 @@ from hybridroute_serve.upstream.failures import AttemptFailure
 from hybridroute_serve.upstream.relay import AttemptJournal, Relay, RelayRequest
 from hybridroute_serve.upstream.target import AttemptTarget
 from hybridroute_serve.upstream.transport import AttemptTransport
-from hybridroute_serve.wire.asgi import ASGIApp, Receive, Scope, Send, send_answer
+from hybridroute_serve.wire.asgi import ASGIApp, Receive, Scope, Send, find_header, send_answer
 from hybridroute_serve.wire.errors import ErrorAnswer, slm_overloaded
+from hybridroute_serve.wire.logprobs import ask_for_alternatives
 from hybridroute_serve.wire.requests import ParsedRequest
 
 __all__ = ["SlmParts", "build_slm_app"]
@@ -79,11 +81,25 @@ class _Slm:
                 if unable is not None:
                     await refuse(send, unable, Outcome.CLIENT_ERROR)
                     return
-                await self._serve(request, send)
+                await self._serve(self._take(request, scope, send))
         except OverloadedError:
             await refuse(send, slm_overloaded(), Outcome.THROTTLED)
 
-    async def _serve(self, request: RelayRequest, send: Send) -> None:
+    def _take(self, request: RelayRequest, scope: Scope, send: Send) -> "_Task":
+        """Return what is to be done. For a cascade the answer is held until its margin is known."""
+        number = int(find_header(scope, InternalHeader.ATTEMPT) or 1)
+        tokens = find_header(scope, InternalHeader.CASCADE_TOKENS)
+        if tokens is None:
+            return _Task(request, send, number, self._parts.journal)
+        # Logprobs that the client asked for itself are passed as they come.
+        stream, hide = request.parsed.stream, not request.parsed.logprobs
+        bare = self._parts.engine.dialect.bare_logprobs
+        sender = HeldSender(send, MarginTally(int(tokens)), stream=stream, hide=hide, bare=bare)
+        if hide:
+            request = replace(request, body=ask_for_alternatives(request.body))
+        return _Task(request, sender, number, TrialJournal(self._parts.journal))
+
+    async def _serve(self, task: "_Task") -> None:
         """Wait for a place in the engine and make the attempt. What the wait took is gone from the deadlines."""
         clock = self._parts.monotonic_clock
         came_at = clock()
@@ -92,19 +108,20 @@ class _Slm:
             ticket = self._parts.busy.enter(clock())
             share = _Share(lambda: self._parts.busy.leave(ticket, clock()))
             try:
-                failure = await self._attempt(request, send, waited_seconds, share)
+                failure = await self._attempt(task, waited_seconds, share)
             finally:
                 share.settle()
         if failure is not None:
-            await self._send_failure(send, failure)
+            await self._send_failure(task.send, failure)
 
-    async def _attempt(
-        self, request: RelayRequest, send: Send, waited_seconds: float, share: "_Share"
-    ) -> AttemptFailure | None:
+    async def _attempt(self, task: "_Task", waited_seconds: float, share: "_Share") -> AttemptFailure | None:
+        request, send, number = task.request, task.send, task.number
         if not self._parts.engine.dialect.streams_always:
-            relay = self._relay(self._parts.journal)
+            relay = self._relay(task.journal)
             target = self._target(request, waited_seconds)
-            return await relay.attempt(request, target, send, number=1, observe_busy_seconds=share.settle)
+            return await relay.attempt(
+                request, target, send, number=number, observe_busy_seconds=share.settle
+            )
         parsed, dialect = request.parsed, self._parts.engine.dialect
         tally = UsageTally(parsed.api, emit=parsed.include_usage)
         sender = (
@@ -112,7 +129,7 @@ class _Slm:
             if parsed.stream
             else UnarySender(send, dialect, tally, parsed.api)
         )
-        relay = self._relay(TallyingJournal(self._parts.journal, tally))
+        relay = self._relay(TallyingJournal(task.journal, tally))
         # The body asks for a stream with usage already; the tally decides what the client sees of it.
         asked = replace(
             request,
@@ -120,7 +137,7 @@ class _Slm:
             parsed=replace(parsed, stream=True, include_usage=True),
         )
         target = self._target(request, waited_seconds)
-        failure = await relay.attempt(asked, target, sender, number=1, observe_busy_seconds=share.settle)
+        failure = await relay.attempt(asked, target, sender, number=number, observe_busy_seconds=share.settle)
         if failure is None:
             await sender.finish()
         return failure
@@ -162,6 +179,17 @@ class _Slm:
             await send_answer(send, failure.answer.status, failure.answer.body(), failure.headers())
         else:
             await refuse(send, refused, Outcome.CLIENT_ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One request that is to be answered."""
+
+    request: RelayRequest
+    send: Send
+    number: int
+    """Of the attempt, among those of this request on this path."""
+    journal: AttemptJournal
 
 
 class _Share:

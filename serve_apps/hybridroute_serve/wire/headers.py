@@ -48,6 +48,7 @@ _NOT_FOR_CLIENT = HOP_BY_HOP | {
     b"x-request-id",  # Serve adds one at each hop
     InternalHeader.FAILURE.encode(),
     InternalHeader.COST_NANO_USD.encode(),
+    InternalHeader.CASCADE_MARGIN.encode(),
     InternalHeader.TOKEN.encode(),
 }
 

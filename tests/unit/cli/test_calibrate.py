@@ -194,3 +194,48 @@ def test_evaluate_scope_and_drift(app: typer.Typer, tmp_path: Path) -> None:
     assert wrong.exit_code == 1
     assert "numbers separated by commas" in wrong.stderr
     assert "lie between 0 and 1" in run(app, *drift, "--rates", "2").stderr
+
+
+def test_a_margin_column_calibrates_a_cascade(app: typer.Typer, tmp_path: Path) -> None:
+    rows = outcomes(300)
+    margins = [f"{0.4 + 0.4 * weak:.3f}" if number % 7 else "" for number, weak in enumerate(rows.weak)]
+    header = ["prompt", "small", "large", "sure"]
+    data = write(tmp_path / "data.csv", header, rows.prompts, rows.weak, rows.strong, margins)
+    made = tmp_path / "policy.hra"
+    with_margins = ("--margin-column", "sure", "--margin-tokens", 8)
+    result = run(app, "calibrate", "--data", data, "-o", made, *OUTCOMES, *with_margins)
+    assert result.exit_code == 0, result.stderr
+    assert "cascade of 8 tokens, chosen on 150 rows, counted on 150 others" in result.stdout
+    table = json.loads(made.read_bytes().partition(b"\n")[0])["margins"]
+    assert (table["tokens"], table["rows"], table["certify"]) == (8, 150, 150)
+
+
+@pytest.mark.parametrize("margin", ["1.2", "-0.1", "sure", "nan"])
+def test_a_margin_that_is_none_names_its_row(app: typer.Typer, tmp_path: Path, margin: str) -> None:
+    rows = outcomes(60)
+    margins = ["0.5"] * 59 + [margin]
+    header = ["prompt", "small", "large", "sure"]
+    data = write(tmp_path / "data.csv", header, rows.prompts, rows.weak, rows.strong, margins)
+    made = tmp_path / "policy.hra"
+    result = run(app, "calibrate", "--data", data, "-o", made, *OUTCOMES, "--margin-column", "sure")
+    assert result.exit_code == 1
+    assert f"row 60: column 'sure' is {margin!r}; a margin is a number 0 to 1" in " ".join(
+        result.stderr.split()
+    )
+
+
+def test_a_margin_needs_outcomes(app: typer.Typer, data: Path, tmp_path: Path) -> None:
+    result = run(
+        app,
+        "calibrate",
+        "--data",
+        data,
+        "-o",
+        tmp_path / "p",
+        "--label-column",
+        "topic",
+        "--margin-column",
+        "x",
+    )
+    assert result.exit_code == 1
+    assert "--margin-column needs --weak-column and --strong-column" in " ".join(result.stderr.split())

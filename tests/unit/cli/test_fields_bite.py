@@ -38,6 +38,9 @@ SCALING = [
     ("upscaleDelay", {"upscaleDelay": "1s"}, {}),
     ("downscaleDelay", {"downscaleDelay": "1s"}, {}),
 ]
+CASCADE = {
+    "spec": {"routing": {"examples": {"local": ["balance"]}, "cascade": {"threshold": "0.5"}}},
+}
 EXAMPLES = {"spec": {"routing": {"examples": {"local": ["balance"]}}}}
 POLICY = {"spec": {"routing": {"policy": {"file": "support.artifact"}}}}
 
@@ -158,6 +161,9 @@ CASES: list[Case] = [
     ("spec.routing.policy.key", routing(policy={"key": "other"}), POLICY),
     ("spec.routing.drift.action", routing(drift={"action": "AlertOnly"}), POLICY),
     ("spec.routing.drift.tightenMaxRisk", routing(drift={"tightenMaxRisk": "0.02"}), POLICY),
+    ("spec.routing.cascade.threshold", routing(cascade={"threshold": "0.6"}), CASCADE),
+    ("spec.routing.cascade.maxShare", routing(cascade={"maxShare": "0.3"}), CASCADE),
+    ("spec.routing.cascade.tokens", routing(cascade={"tokens": 8}), CASCADE),
     ("spec.routing.scope.threshold", routing(scope={"threshold": "0.4"}), EXAMPLES),
     ("spec.routing.outOfScope", routing(outOfScope="Reject"), EXAMPLES),
     ("spec.llm.retryBudget.ratio", {"spec": {"llm": {"retryBudget": {"ratio": "0.2"}}}}, {}),

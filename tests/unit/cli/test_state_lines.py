@@ -56,6 +56,18 @@ POLICY = {
 }
 
 
+def test_the_cascades_threshold_and_why_there_is_none():
+    guarantee = {"status": "True", "reason": "Certified", "message": ""}
+    for margin, line in (
+        ({"threshold": 0.41234, "why": "escalates at most 10 %"}, "threshold 0.4123, escalates at most 10 %"),
+        ({"threshold": None, "why": "no margins"}, "looks at nothing: no margins"),
+    ):
+        told = describe_promise({"policy": POLICY | {"margin": margin}, "guarantee": guarantee})
+        assert told[-1] == f"cascade: {line}"
+    told = describe_promise({"policy": POLICY | {"margin": None}, "guarantee": guarantee})
+    assert not any(line.startswith("cascade") for line in told)
+
+
 def test_the_promise_and_drift():
     guarantee = {"status": "False", "reason": "Drifted", "message": "drift: scope 1.10 of the limit"}
     drift = {"alarm": {"charts": ["scope"]}, "evidence": {"scope": 1.1, "clusters": 0.25}, "requests": 80}

@@ -2,8 +2,16 @@
 
 from dataclasses import replace
 
-from hybridroute_api.records import AttemptReport, DecisionRecord, TokenUsage
-from hybridroute_api.vocabulary import ErrorCode, Gate, Outcome, OutsidePromise, PathName, UsageSource
+from hybridroute_api.records import AttemptReport, CascadeCheck, DecisionRecord, TokenUsage
+from hybridroute_api.vocabulary import (
+    CascadeVerdict,
+    ErrorCode,
+    Gate,
+    Outcome,
+    OutsidePromise,
+    PathName,
+    UsageSource,
+)
 from hybridroute_serve.keeper.explain import explain_record
 from support.reports import a_record, an_attempt
 
@@ -30,6 +38,33 @@ def test_the_promise_is_said() -> None:
     assert "; covered by the promise; " in _line(a_record("r1", guarantee_covered=True), _slm())
     outside = a_record("r1", outside_promise=OutsidePromise.MULTI_TURN)
     assert "; outside the promise: multi_turn; " in _line(outside, _slm())
+
+
+def test_a_sure_answer_says_how_sure_it_was() -> None:
+    check = CascadeCheck(CascadeVerdict.PASSED, 0.6, 0.8123, 16)
+    assert "; cascade passed: margin 0.812 >= 0.600 over 16 tokens; " in _line(
+        a_record("r1", cascade=check), _slm()
+    )
+
+
+def test_a_doubtful_answer_names_both_attempts_and_what_both_cost() -> None:
+    check = CascadeCheck(CascadeVerdict.ESCALATED, 0.6, 0.4123, 16)
+    record = a_record(
+        "r1",
+        path=PathName.LLM,
+        gate=Gate.CASCADE,
+        reason="margin 0.412 < 0.600 over 16 tokens; kept on the slm by confidence: confidence 0.910 >= 0.800",
+        cascade=check,
+        nearest=None,
+        scope_score=None,
+    )
+    given_up = _slm(outcome=Outcome.CANCELLED, started_at=1.0)
+    assert _line(record, given_up, an_attempt("r1", started_at=2.0)) == (
+        "path llm, gate cascade: margin 0.412 < 0.600 over 16 tokens; kept on the slm by confidence: "
+        "confidence 0.910 >= 0.800; cascade escalated: margin 0.412 < 0.600 over 16 tokens; "
+        "slm smollm2-135m cancelled: 40+10 tokens; llm/primary big ok: 40+10 tokens; "
+        "cost $0.000205556; 0.250 s, first byte 0.250 s; ok (200)"
+    )
 
 
 def test_out_of_scope() -> None:

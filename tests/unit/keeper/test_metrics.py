@@ -10,8 +10,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from hybridroute_api.records import Batch, ReplicaHeartbeat
-from hybridroute_api.vocabulary import Gate, Outcome, PathName
+from hybridroute_api.records import Batch, CascadeCheck, ReplicaHeartbeat
+from hybridroute_api.vocabulary import CascadeVerdict, Gate, Outcome, PathName
 from hybridroute_serve.engines.engine import EngineSignals
 from hybridroute_serve.keeper.documents import gauge_state
 from hybridroute_serve.keeper.metric_table import METRICS, MetricKind
@@ -131,6 +131,24 @@ def test_counters_equal_the_records(store: Store, reads: Reads) -> None:
     assert _value(text, "hybridroute_keeper_duplicates_total", kind="request") == 2
     assert _value(text, "hybridroute_replicas", app="slm") == 3
     assert _value(text, "hybridroute_live_policy_info", version=_POLICY.version, mode="Hybrid") == 1
+
+
+def test_the_cascade_is_counted_by_its_verdict_and_its_margins(store: Store, reads: Reads) -> None:
+    checks = [
+        CascadeCheck(CascadeVerdict.PASSED, 0.6, 0.75, 16),
+        CascadeCheck(CascadeVerdict.ESCALATED, 0.6, 0.25, 16),
+        CascadeCheck(CascadeVerdict.CAPPED, 0.6, 0.25, 16),
+        CascadeCheck(CascadeVerdict.UNSCORED, 0.6, detail="no logprobs"),
+    ]
+    store.apply_batches(
+        [Batch(records=[a_record(f"c{n}", cascade=check) for n, check in enumerate(checks)])], _POLICY
+    )
+    text = _scrape(store, reads)
+    for check in checks:
+        assert _value(text, "hybridroute_cascade_total", verdict=check.verdict) == 1
+    assert _value(text, "hybridroute_cascade_margin_bucket", le="0.3") == 2
+    assert _value(text, "hybridroute_cascade_margin_count") == 3
+    assert _value(text, "hybridroute_cascade_margin_sum") == 1.25
 
 
 def test_what_replicas_count_for_themselves_is_added_up(store: Store, reads: Reads) -> None:

@@ -10,9 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybridroute_api.records import AttemptReport, Batch, DecisionRecord, ReplicaHeartbeat, TokenUsage
+from hybridroute_api.records import (
+    AttemptReport,
+    Batch,
+    CascadeCheck,
+    DecisionRecord,
+    ReplicaHeartbeat,
+    TokenUsage,
+)
 from hybridroute_api.serving import LlmPolicy, TokenPrices
-from hybridroute_api.vocabulary import Gate, Outcome, PathName, UsageSource
+from hybridroute_api.vocabulary import CascadeVerdict, Gate, Outcome, PathName, UsageSource
 from hybridroute_serve.costs.pricing import price_all_llm, price_report
 from hybridroute_serve.keeper.metric_table import ALL_LLM, BATCHES, COST, DUPLICATES, REQUESTS, SLM_IDLE
 from hybridroute_serve.keeper.reads import Reads
@@ -263,3 +270,54 @@ def test_journal_errors_are_counted_by_how_much_they_grew(store: Store, reads: R
         beat = ReplicaHeartbeat("router-1", "router", 0.0, at, facts={"journal_errors": errors})
         store.apply_batches([Batch(heartbeats=[beat])], _POLICY)
     assert reads.read_totals()["hybridroute_keeper_journal_errors_total", ("support", "router")] == 5
+
+
+@pytest.mark.parametrize("record_first", [True, False])
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(
+    ("path", "verdict", "stream", "counted"),
+    [
+        (PathName.SLM, CascadeVerdict.PASSED, False, [1]),
+        (PathName.SLM, CascadeVerdict.CAPPED, True, [1]),
+        (PathName.SLM, CascadeVerdict.UNSCORED, True, [1]),
+        (PathName.LLM, CascadeVerdict.ESCALATED, False, ["llm"]),
+        (PathName.LLM, CascadeVerdict.ESCALATED, True, ["llm"]),
+        # The LLM failed: a whole answer was at hand, a stream was asked for again.
+        (PathName.SLM, CascadeVerdict.ESCALATED, False, [1]),
+        (PathName.SLM, CascadeVerdict.ESCALATED, True, [2]),
+    ],
+)
+def test_the_llm_alone_would_have_answered_once(
+    store: Store,
+    reads: Reads,
+    *,
+    record_first: bool,
+    together: bool,
+    path: PathName,
+    verdict: CascadeVerdict,
+    stream: bool,
+    counted: list[int | str],
+) -> None:
+    record = a_record("r", path=path, stream=stream, cascade=CascadeCheck(verdict, 0.6, 0.5, 16))
+    attempts: dict[int | str, AttemptReport] = {
+        1: an_attempt("r", attempt_id="r/slm/1", path=PathName.SLM, upstream="slm", on_trial=True)
+    }
+    if 2 in counted:
+        attempts[2] = an_attempt("r", attempt_id="r/slm/2", path=PathName.SLM, upstream="slm")
+    if verdict is CascadeVerdict.ESCALATED:
+        outcome = Outcome.OK if path is PathName.LLM else Outcome.UPSTREAM_ERROR
+        attempts["llm"] = an_attempt("r", outcome=outcome)
+    reports = list(attempts.values())
+    batches = [Batch(records=[record]), Batch(attempts=reports)]
+    if not record_first:
+        batches.reverse()
+    if together:
+        batches = [Batch(records=[record], attempts=reports)]
+    for batch in [*batches, *batches]:
+        store.apply_batches([batch], _POLICY)
+    wanted = sum(price_all_llm(attempts[name], _POLICY.llm.primary.prices) for name in counted)
+    assert wanted > 0
+    assert reads.read_totals()[ALL_LLM.name, ("support",)] == wanted
+    found = reads.read_request("r")
+    assert found is not None
+    assert sum(attempt.all_llm_nano_usd for attempt in found.attempts) == wanted

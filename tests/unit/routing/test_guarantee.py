@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from hybridroute_api.records import CascadeCheck
 from hybridroute_api.standing import DriftStanding, Guarantee, GuaranteeReason, GuaranteeStatus
 from hybridroute_api.v1alpha1.conditions import ConditionReason, ConditionStatus
-from hybridroute_api.vocabulary import DriftAction, Gate, OutsidePromise, PathName
+from hybridroute_api.vocabulary import CascadeVerdict, DriftAction, Gate, OutsidePromise, PathName
 from hybridroute_serve.routing import guarantee
 from hybridroute_serve.routing.artifact.terms import ArtifactTerms
+from hybridroute_serve.routing.cascade import let_stand
 from hybridroute_serve.routing.facts import RequestFacts
 from hybridroute_serve.routing.guarantee import decide_guarantee, why_outside
 from hybridroute_serve.routing.route_decision import RouteDecision
@@ -77,6 +79,11 @@ def test_the_documentation_has_the_same_table() -> None:
 
 def test_a_kept_request_like_the_labels_is_covered() -> None:
     assert why_outside(KEPT, request_of(), TERMS, CALM) is None
+
+
+def test_an_answer_that_a_cascade_let_stand_is_covered() -> None:
+    check = CascadeCheck(CascadeVerdict.ESCALATED, 0.6, 0.4, 16)
+    assert why_outside(let_stand(KEPT, check, "llm timeout"), request_of(), TERMS, CALM) is None
 
 
 @pytest.mark.parametrize(

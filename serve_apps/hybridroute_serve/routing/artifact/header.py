@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from hybridroute_serve.routing.artifact.margins import MarginTable
 from hybridroute_serve.routing.artifact.promise import PromiseTable
 
 __all__ = [
@@ -129,6 +130,8 @@ class ArtifactHeader(msgspec.Struct, frozen=True):
     drift: DriftBaseline | None
     examples: tuple[str, ...] = ()
     """Texts of the prototypes, opted in by the user; else empty."""
+    margins: MarginTable | None = None
+    """The cascade's thresholds; None where the labels had no margins."""
     arrays: dict[str, ArraySpec] = {}
 
 

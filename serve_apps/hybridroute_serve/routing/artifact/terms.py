@@ -7,10 +7,11 @@ same. Editing `maxRisk` is a look into the certified table and nothing more.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hybridroute_api.serving import ArtifactPolicy
+from hybridroute_api.serving import ArtifactPolicy, CascadePolicy
 from hybridroute_api.standing import Guarantee, GuaranteeReason, GuaranteeStatus
 from hybridroute_api.vocabulary import DriftAction
 from hybridroute_serve.routing.artifact.header import ArtifactHeader
+from hybridroute_serve.routing.artifact.margins import MarginChoice
 from hybridroute_serve.routing.artifact.promise import Promise
 from hybridroute_serve.routing.artifact.validity import void_reasons
 
@@ -37,10 +38,16 @@ class ArtifactTerms:
     """Digest of the system prompt that the promise is about; None: of requests without one."""
     kept_share: float | None = None
     """Share of the certification rows that the threshold keeps; None without a promise."""
+    margin: MarginChoice | None = None
+    """The cascade's threshold; None on a route without a cascade, and on one that names its own."""
 
 
 def plan_terms(
-    header: ArtifactHeader, digest: str, asked: ArtifactPolicy, models: Mapping[str, str]
+    header: ArtifactHeader,
+    digest: str,
+    asked: ArtifactPolicy,
+    models: Mapping[str, str],
+    cascade: CascadePolicy | None = None,
 ) -> ArtifactTerms:
     """Return the terms. `models`: what serves now, see `validity.route_models`."""
     promise = (
@@ -54,9 +61,10 @@ def plan_terms(
         else None
     )
     own = asked.scope_threshold
+    threshold = promise.threshold if promise is not None else asked.threshold
     return ArtifactTerms(
         artifact=digest,
-        threshold=promise.threshold if promise is not None else asked.threshold,
+        threshold=threshold,
         why=_explain(header, asked, promise),
         scope_threshold=header.scope.threshold if own is None else own,
         drift_action=asked.drift_action,
@@ -64,7 +72,18 @@ def plan_terms(
         guarantee=_judge(header, asked, promise, void_reasons(header, models)),
         system_prompt=header.models.get("system_prompt"),
         kept_share=promise.kept_share if promise is not None else None,
+        margin=_choose_margin(header, cascade, threshold),
     )
+
+
+def _choose_margin(
+    header: ArtifactHeader, cascade: CascadePolicy | None, threshold: float | None
+) -> MarginChoice | None:
+    if cascade is None or cascade.threshold is not None:
+        return None
+    if header.margins is None:
+        return MarginChoice(None, "the policy was calibrated without margins: give cascade.threshold")
+    return header.margins.choose(threshold, cascade.max_share, cascade.tokens)
 
 
 def _explain(header: ArtifactHeader, asked: ArtifactPolicy, promise: Promise | None) -> str:

@@ -1,10 +1,13 @@
 """What an artifact and the live policy come to: thresholds from the certified table, and the verdict on the promise."""
 
 import pytest
+from msgspec import structs
 
+from hybridroute_api.serving import CascadePolicy
 from hybridroute_api.standing import GuaranteeReason, GuaranteeStatus
 from hybridroute_serve.routing.artifact.file import decode_artifact
 from hybridroute_serve.routing.artifact.header import ArtifactHeader
+from hybridroute_serve.routing.artifact.margins import MarginChoice, MarginPoint, MarginTable
 from hybridroute_serve.routing.artifact.terms import ArtifactTerms, plan_terms
 from hybridroute_serve.routing.artifact.validity import route_models
 from support.artifacts import MODELS, artifact_policy, certified, labels_only
@@ -74,6 +77,36 @@ def test_labels_alone_are_a_scope_gate_without_a_promise() -> None:
     assert found.scope_threshold == header.scope.threshold
     assert found.guarantee.status is GuaranteeStatus.UNKNOWN
     assert found.guarantee.reason is GuaranteeReason.NO_PROMISE
+
+
+def test_the_cascades_threshold_is_the_policys_where_the_route_names_none(header: ArtifactHeader) -> None:
+    table = MarginTable(
+        tokens=16,
+        shares=(0.1, 0.2),
+        rows=100,
+        points=(MarginPoint(0.9, (0.2, 0.3)), MarginPoint(0.0, (0.4, 0.5))),
+    )
+    with_margins = structs.replace(header, margins=table)
+
+    def margin(header: ArtifactHeader, **cascade: float | int) -> MarginChoice | None:
+        policy = CascadePolicy.model_validate({"max_share": 0.1, "tokens": 16, **cascade})
+        asked = artifact_policy(max_risk=None, threshold=0.5)
+        return plan_terms(header, "digest", asked, MODELS, policy).margin
+
+    chosen = margin(with_margins)
+    assert chosen is not None
+    assert (chosen.threshold, chosen.why) == (0.4, "escalates at most 10 % of 100 labelled requests")
+    wider = margin(with_margins, max_share=0.2)
+    assert wider is not None
+    assert wider.threshold == 0.5
+    assert margin(with_margins, threshold=0.7) is None
+    none = margin(header)
+    assert none is not None
+    assert (none.threshold, none.why) == (
+        None,
+        "the policy was calibrated without margins: give cascade.threshold",
+    )
+    assert terms(with_margins).margin is None
 
 
 def test_the_models_of_a_route_are_what_it_serves_with() -> None:
