@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from openai import OpenAI
+from openai import APIStatusError, OpenAI
 
 from support.kind_tier import Cluster, Provider
 
@@ -13,11 +13,23 @@ PROMPTS = [(LOCAL, "slm"), (REMOTE, "llm")]
 
 
 @pytest.fixture(scope="module")
-def client(route: Cluster) -> Iterator[OpenAI]:
+def client(route: Cluster, provider: Provider) -> Iterator[OpenAI]:
     with (
         route.forward("service/support-gateway-serve-svc", 8000) as url,
         OpenAI(base_url=f"{url}/v1", api_key="unused", timeout=120, max_retries=0) as made,
     ):
+
+        def reaches_the_provider() -> bool:
+            try:
+                made.chat.completions.create(
+                    model="llm", messages=[{"role": "user", "content": REMOTE}], max_tokens=8
+                )
+            except APIStatusError:
+                return False
+            return provider.attempts() > 0
+
+        # The upstream's address was changed a moment ago.
+        route.until("the new address is in force", reaches_the_provider, every=1)
         yield made
 
 
