@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from hybridroute_api.vocabulary import Api, Gate, Outcome, OutsidePromise, PathName, UsageSource
 
 __all__ = [
+    "AUDIT_SUFFIX",
     "AttemptReport",
     "AuditResult",
     "Batch",
@@ -32,6 +33,10 @@ class TokenUsage:
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     source: UsageSource = UsageSource.NONE
+
+
+AUDIT_SUFFIX = ".audit"
+"""What the id of an audit's record has behind that of the answered request."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("risk above one", routing(policy={"file": "p"}, confidence={"maxRisk": "1.01"})),
     ("delta that no table has", routing(policy={"file": "p"}, confidence={"delta": "0.001"})),
     ("drift action of another case", routing(policy={"file": "p"}, drift={"action": "tighten"})),
+    ("audit of more than all", routing(policy={"file": "p"}, audit={"share": "1.01"})),
     ("wrong word for out of scope", routing(outOfScope="Escalated")),
     ("empty example", routing(examples={"local": [""]})),
     ("long example", routing(examples={"local": ["a" * 501]})),

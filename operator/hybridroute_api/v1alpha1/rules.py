@@ -407,6 +407,10 @@ def _drift_has_policy(routing: Routing) -> bool:
     return routing.policy is not None or routing.drift is None
 
 
+def _audit_has_policy(routing: Routing) -> bool:
+    return routing.policy is not None or routing.audit is None
+
+
 def _tightening_is_used(drift: Drift) -> bool:
     return drift.tighten_max_risk is None or drift.action is DriftAction.TIGHTEN
 
@@ -769,6 +773,14 @@ RULES: Final[tuple[Rule, ...]] = (
         _drift_has_policy,
         cel="has(self.policy) || !has(self.drift)",
         field="drift",
+    ),
+    Rule(
+        "audit-without-policy",
+        ("spec.routing",),
+        "watches what a policy keeps, and there is none: add routing.policy, or leave audit out",
+        _audit_has_policy,
+        cel="has(self.policy) || !has(self.audit)",
+        field="audit",
     ),
     Rule(
         "tightening-unused",

@@ -38,6 +38,8 @@ class Progress:
     standing: DriftStanding | None = None
     """What was known of drift when it was decided."""
     decision: RouteDecision | None = None
+    audit_propensity: float | None = None
+    """Chance with which it was drawn for the audit; None where it could not be."""
     decision_seconds: float = 0.0
     first_byte_seconds: float | None = None
     failed_over_from: PathName | None = None
@@ -110,6 +112,7 @@ class Progress:
             record,
             cluster=decision.cluster,
             topic=decision.topic,
+            audit_propensity=self.audit_propensity,
             shadow_gate=decision.shadow_gate,
             shadow_path=decision.shadow_path,
             guarantee_covered=judged and outside is None,

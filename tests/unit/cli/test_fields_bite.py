@@ -158,6 +158,7 @@ CASES: list[Case] = [
     ("spec.routing.policy.key", routing(policy={"key": "other"}), POLICY),
     ("spec.routing.drift.action", routing(drift={"action": "AlertOnly"}), POLICY),
     ("spec.routing.drift.tightenMaxRisk", routing(drift={"tightenMaxRisk": "0.02"}), POLICY),
+    ("spec.routing.audit.share", routing(audit={"share": "0.05"}), POLICY),
     ("spec.routing.scope.threshold", routing(scope={"threshold": "0.4"}), EXAMPLES),
     ("spec.routing.outOfScope", routing(outOfScope="Reject"), EXAMPLES),
     ("spec.llm.retryBudget.ratio", {"spec": {"llm": {"retryBudget": {"ratio": "0.2"}}}}, {}),
