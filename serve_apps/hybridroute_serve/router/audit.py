@@ -110,12 +110,15 @@ class Auditor:
         self._monotonic_clock = monotonic_clock
         self._copies: set[asyncio.Task[None]] = set()
 
-    def draw(self, so_far: Progress, health: PathHealth) -> DrawnRequest | None:
+    def draw(self, so_far: Progress, health: Callable[[], PathHealth]) -> DrawnRequest | None:
         """Draw a decided request, or do not; the chance that it had is noted either way."""
         decision, facts, policy = so_far.decision, so_far.facts, so_far.policy
-        if decision is None or facts is None or policy is None or len(self._copies) >= MOST_COPIES:
+        if decision is None or facts is None or policy is None:
             return None
-        plan = plan_audit(decision, facts, so_far.terms, policy.routing.artifact, health)
+        asked = policy.routing.artifact
+        if asked is None or asked.audit_share <= 0.0 or len(self._copies) >= MOST_COPIES:
+            return None
+        plan = plan_audit(decision, facts, so_far.terms, asked, health())
         if plan is None:
             return None
         so_far.audit_propensity = plan.propensity

@@ -236,7 +236,7 @@ class Exchange:
             await self._refuse(rejection(refused.status, refused.code, refused.message), outcome)
             return
         self._parts.journal.open_request(self._so_far.to_open(parsed, decision, active.document))
-        self._drawn = self._parts.auditor.draw(self._so_far, self._parts.health())
+        self._drawn = self._parts.auditor.draw(self._so_far, self._parts.health)
         await self._hand_on(accepted, decision)
         if self._drawn is not None:
             asked = AskedRequest(OPERATIONS[self._api], accepted.body, accepted.headers)

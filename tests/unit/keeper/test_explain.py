@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hybridroute_api.records import AttemptReport, DecisionRecord, TokenUsage
+from hybridroute_api.records import AttemptReport, AuditResult, DecisionRecord, TokenUsage
 from hybridroute_api.vocabulary import ErrorCode, Gate, Outcome, OutsidePromise, PathName, UsageSource
 from hybridroute_serve.keeper.explain import explain_record
 from support.reports import a_record, an_attempt
@@ -30,6 +30,15 @@ def test_the_promise_is_said() -> None:
     assert "; covered by the promise; " in _line(a_record("r1", guarantee_covered=True), _slm())
     outside = a_record("r1", outside_promise=OutsidePromise.MULTI_TURN)
     assert "; outside the promise: multi_turn; " in _line(outside, _slm())
+
+
+def test_an_audit_is_told_on_both_sides() -> None:
+    request = a_record("r1", audit_propensity=0.05)
+    audit = a_record("r1.audit", gate=Gate.AUDIT, path=PathName.LLM, audit=AuditResult("r1", 0.05, 0.42))
+    assert "; audited by r1.audit: the answers are 0.42 of 1 apart; " in explain_record(request, [], audit)
+    assert "; drawn with chance 0.05, the answers are 0.42 of 1 apart; " in _line(audit)
+    unpaid = replace(audit, outcome=Outcome.UNAFFORDABLE, audit=AuditResult("r1", 0.05))
+    assert "r1.audit: nothing to compare, llm unaffordable; " in explain_record(request, [], unpaid)
 
 
 def test_out_of_scope() -> None:
