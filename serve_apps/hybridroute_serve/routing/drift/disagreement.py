@@ -32,8 +32,8 @@ __all__ = [
 ]
 
 BASELINE_COMPARISONS = 200
-"""Comparisons that say what is usual. Half as many bound it so loosely that a share which rises from 10 to 30 % is often
-missed; more would leave a new policy unwatched for longer."""
+"""Comparisons that say what is usual. Half as many bound it so loosely that a share which rises from 10 to 30 % is
+often missed; more would leave a new policy unwatched for longer."""
 
 FALSE_ALARM = 0.02
 """Chance of ever ringing, over the whole life of an artifact, while the share stays what it was."""
