@@ -9,12 +9,13 @@ itself says little, and what is tested is whether it has risen.
    count as different, and bound the share of such pairs from above (Clopper and Pearson 1934, at one level for all
    cuts together).
 2. Afterwards an e-process bets against "the share is at most that bound": its capital is multiplied by the likelihood
-   ratio of a share that was seen lately, and of the bound. Whatever the order and dependence of what comes, while the
-   share does not exceed the bound the capital ever reaches 1/a with a chance of at most a (Ville 1939; Waudby-Smith and
-   Ramdas 2024 on betting), so that it may be looked at after every pair. When a run of bets has lost, the next begins
-   with a smaller stake; stakes add up to one, so the chance stays.
+   ratio of a share that was seen lately, and of the bound. While the chance that the next pair differs, given all
+   before, does not exceed the bound, the capital ever reaches 1/a with a chance of at most a (Ville 1939; Waudby-Smith
+   and Ramdas 2024 on betting), so that it may be looked at after every pair. When a run of bets has lost, the next
+   begins with a smaller stake; stakes add up to one, so the chance stays.
 
-It holds because audited requests are drawn by a coin that knows nothing of the request.
+It holds because audited requests are drawn by a coin that knows nothing of the request, and so seldom that two of one
+session are rare: with a share near 1, pairs of a session differ together, and each counts.
 """
 
 import math
