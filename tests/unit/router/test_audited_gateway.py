@@ -160,6 +160,7 @@ async def test_answers_that_grow_apart_void_the_promise_act_and_are_explained(ro
 
     await eventually(told, SECONDS)
 
+    await route.is_metered('hybridroute_audit_differing_ratio{route="support",share="recent"} 0.0')
     route.llm_says("travel")
 
     async def rings() -> bool:
@@ -176,6 +177,9 @@ async def test_answers_that_grow_apart_void_the_promise_act_and_are_explained(ro
     assert alarm["charts"] == ["audit"]
     assert alarm["audit"]["cut"] == disagreement.CUTS[0]
     await route.is_metered('hybridroute_drift_alarms_total{chart="audit",route="support"} 1.0')
+    await route.is_metered(
+        'hybridroute_guarantee_info{reason="ConceptDrift",route="support",status="False"} 1.0'
+    )
 
     route.file.write_bytes(recertified(certified()))
     await route.is_guaranteed("True", "Certified")
