@@ -777,7 +777,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "audit-without-policy",
         ("spec.routing",),
-        "watches what a policy keeps, and there is none: add routing.policy, or leave audit out",
+        "needs a policy, whose kept requests it watches: add routing.policy, or leave audit out",
         _audit_has_policy,
         cel="has(self.policy) || !has(self.audit)",
         field="audit",
