@@ -3,6 +3,7 @@
 import typer
 
 from hybridroute_cli.commands.ask import ask
+from hybridroute_cli.commands.audit import audit
 from hybridroute_cli.commands.calibrate import calibrate, certify
 from hybridroute_cli.commands.costs import costs
 from hybridroute_cli.commands.evaluate import evaluate
@@ -26,6 +27,7 @@ _COMMANDS = (validate, up, status, ask, replay, explain, costs, report, render, 
 for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(evaluate)
+app.add_typer(audit)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,20 @@ def describe_promise(state: Mapping[str, Any]) -> list[str]:
         levels = ", ".join(f"{chart} {level:.2f}" for chart, level in sorted(drift["evidence"].items()))
         alarm = "an alarm is in force; " if drift["alarm"] else ""
         lines.append(f"drift: {alarm}{levels} of the limit after {drift['requests']} requests")
-    return lines
+    return [*lines, *_describe_audit(drift.get("audit") or {})]
+
+
+def _describe_audit(audit: Mapping[str, Any]) -> list[str]:
+    compared = audit.get("compared") or 0
+    stopped = "; the dollar budget bears no audit now" if audit.get("stopped_at") else ""
+    if compared == 0 and not stopped:
+        return []
+    if audit["usual_at_most"] is None:
+        return [f"audit: {compared} of the {audit['baseline']} pairs that say what is usual{stopped}"]
+    return [
+        f"audit: {compared} pairs, {audit['recent']:.0%} differ lately, at most {audit['usual_at_most']:.0%} is usual; "
+        f"e-value {audit['e_value']:.3g} of {audit['alarm_e_value']:.0f}{stopped}"
+    ]
 
 
 def _margin(choice: Mapping[str, Any]) -> str:

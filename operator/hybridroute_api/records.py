@@ -20,6 +20,7 @@ from hybridroute_api.vocabulary import (
 )
 
 __all__ = [
+    "AUDIT_SUFFIX",
     "AttemptReport",
     "AuditResult",
     "Batch",
@@ -41,6 +42,10 @@ class TokenUsage:
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     source: UsageSource = UsageSource.NONE
+
+
+AUDIT_SUFFIX = ".audit"
+"""What the id of an audit's record has behind that of the answered request."""
 
 
 @dataclass(frozen=True, slots=True)

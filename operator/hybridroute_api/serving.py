@@ -148,6 +148,8 @@ class ArtifactPolicy(_Contract):
     drift_action: DriftAction
     tighten_max_risk: float = Field(ge=0, le=1)
     """Joint regret that the threshold of `DriftAction.TIGHTEN` is read off the table with."""
+    audit_share: float = Field(default=0.0, ge=0, le=1)
+    """Chance with which a kept request is sent to the other path too; 0 audits nothing."""
 
     @model_validator(mode="after")
     def _check_choices(self) -> Self:

@@ -19,6 +19,8 @@ class DriftStanding:
     """The alarm in force, in a few words with its numbers; None: there is none."""
     void: str | None = None
     """Why drift has voided the promise; stays when the alarm ends."""
+    void_by_audit: bool = False
+    """What voided it was both paths' answers to audited requests, which have grown apart."""
     unknown: str | None = None
     """Why it is not known whether the promise holds."""
     changed: str | None = None
@@ -44,6 +46,8 @@ class GuaranteeReason(StrEnum):
     """A model is not the one that the promise was certified with."""
     DRIFTED = "Drifted"
     """The drift charts rang; only a policy that is certified on new labels restores the promise."""
+    CONCEPT_DRIFT = "ConceptDrift"
+    """Both paths' answers to audited requests have grown apart; only a policy certified on new labels restores it."""
     NO_POLICY = "NoPolicy"
     """Examples decide, or nothing does, and neither carries a promise."""
     POLICY_NOT_LOADED = "PolicyNotLoaded"

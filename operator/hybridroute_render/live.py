@@ -181,6 +181,7 @@ def _artifact_policy(routing: Routing, policy: Policy, config_map: str | None) -
         scope_threshold=_float(scope),
         drift_action=drift.action,
         tighten_max_risk=float(DEFAULT_TIGHTENING * max_risk if tighter is None else tighter),
+        audit_share=float(routing.audit.share) if routing.audit is not None else 0.0,
     )
 
 

@@ -1,8 +1,11 @@
 """A calibrated policy on a route that really runs: from labels to a promise, what voids it, and what restores it."""
 
+import asyncio
 import csv
 import re
 from collections.abc import AsyncIterator
+from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,12 @@ import yaml
 from hybridroute_lab.tables import Outcomes
 from hybridroute_serve.engines.models import find_model
 from hybridroute_serve.routing.artifact.scorer import ArtifactScorer
+from hybridroute_serve.routing.drift.disagreement import BASELINE_COMPARISONS
 from hybridroute_serve.routing.embedding import load_static_embedder
 from serve.conftest import FAST
 from support.lab_rows import labelled_texts, outcomes, strange_texts
 from support.live_route import LiveRoute, example_route
-from support.upstream import ScriptedUpstream, answer_json, chat_answer
+from support.upstream import Exchange, ScriptedUpstream, answer_json, chat_answer
 
 _OUTCOMES = ("--weak-column", "small", "--strong-column", "large")
 
@@ -41,7 +45,14 @@ class CalibratedRoute:
         status, out, err = await self.route.command(*map(str, arguments))
         assert status == 0, (out, err)
 
-    async def use(self, *, max_risk: str = "0.1", slm: str | None = None, llm: str | None = None) -> None:
+    async def use(
+        self,
+        *,
+        max_risk: str = "0.1",
+        slm: str | None = None,
+        llm: str | None = None,
+        audit_share: str | None = None,
+    ) -> None:
         document: dict[str, Any] = yaml.safe_load(example_route(FAST))
         routing = document["spec"]["routing"]
         document["spec"]["routing"] = {
@@ -49,6 +60,7 @@ class CalibratedRoute:
             "policy": {"file": self.artifact.name},
             "confidence": {"maxRisk": max_risk},
             "drift": {"action": "Tighten", "tightenMaxRisk": "0.03"},
+            **({"audit": {"share": audit_share}} if audit_share is not None else {}),
         }
         if slm is not None:
             document["spec"]["slm"]["model"]["uri"] = slm
@@ -69,6 +81,12 @@ class CalibratedRoute:
             if low < scores.confidence < high and scores.scope > scorer.header.scope.threshold:
                 return text, scores.confidence
         raise AssertionError(f"no prompt between {low} and {high}")
+
+    def keeps(self, text: str) -> bool:
+        scorer = self.scorer
+        scores = scorer.score_text(text)
+        assert scores.confidence is not None
+        return scores.scope >= scorer.header.scope.threshold and scores.confidence >= self.threshold(0.1)
 
     def threshold(self, max_risk: float) -> float:
         promise = self.scorer.header.promise
@@ -212,3 +230,87 @@ async def test_a_broken_artifact_is_refused_and_the_last_good_one_stays(calibrat
         assert "the calibrated policy is not in force, the last good one is" in " ".join(out.split())
     finally:
         calibrated.artifact.write_bytes(good)
+
+
+class Repeating:
+    """A provider that repeats the SLM's answers to requests that are kept, until it is told to say something else."""
+
+    def __init__(self, kept: set[str]) -> None:
+        self._kept = kept
+        self._said: dict[str, asyncio.Future[str]] = {}
+        self.instead: str | None = None
+
+    def tell(self, prompt: str, answer: str) -> None:
+        """Say what the SLM has answered."""
+        told = self._told(prompt)
+        if not told.done():
+            told.set_result(answer)
+
+    async def __call__(self, exchange: Exchange) -> None:
+        prompt = exchange.request.json()["messages"][-1]["content"]
+        text = self.instead or "Hello there"
+        if prompt in self._kept and self.instead is None:
+            text = await self._told(prompt)
+        await answer_json(chat_answer(text))(exchange)
+
+    def _told(self, prompt: str) -> "asyncio.Future[str]":
+        return self._said.setdefault(prompt, asyncio.get_running_loop().create_future())
+
+
+async def test_answers_that_grow_apart_are_audited_and_void_the_promise(
+    calibrated: CalibratedRoute, provider: ScriptedUpstream
+) -> None:
+    """The inputs stay what they were: nothing but the audit can see that the LLM now says something else."""
+    route = calibrated.route
+    texts = list(dict.fromkeys(labelled_texts(1_500, seed=21).texts))
+    kept = {text for text in texts if calibrated.keeps(text)}
+    repeating = Repeating(kept)
+    provider.default = repeating
+    await calibrated.use(audit_share="1")
+    await calibrated.is_guaranteed("True", "Certified")
+
+    async def ask(text: str) -> None:
+        async with await route.chat(text, max_tokens=3) as answer:
+            said = await answer.json()
+            if answer.headers["x-hybridroute-path"] == "slm":
+                repeating.tell(text, said["choices"][0]["message"]["content"])
+
+    async def compared() -> int:
+        return int((await route.keeper("/state"))["drift"]["audit"]["compared"])
+
+    asking = iter(texts)
+
+    async def is_usual() -> bool:
+        await asyncio.gather(*(ask(text) for text in islice(asking, 8)))
+        return await compared() >= BASELINE_COMPARISONS
+
+    await route.until(is_usual, 200.0)
+    audit = (await route.keeper("/state"))["drift"]["audit"]
+    assert (audit["cut"], audit["differing"]) == (0.1, 0)
+    await calibrated.is_guaranteed("True", "Certified")
+
+    repeating.instead = "never"
+
+    async def rings() -> bool:
+        await asyncio.gather(*(ask(text) for text in islice(asking, 4)))
+        return (await route.keeper("/state"))["drift"]["alarm"] is not None
+
+    await route.until(rings, 60.0)
+    await calibrated.is_guaranteed("False", "ConceptDrift")
+    state = await route.keeper("/state")
+    assert state["drift"]["alarm"]["charts"] == ["audit"]
+    assert state["drift"]["audit"]["compared"] < BASELINE_COMPARISONS + 60
+    prompt, _ = calibrated.find_prompt(calibrated.threshold(0.1), calibrated.threshold(0.03))
+    await calibrated.goes(prompt, "llm", "drift")
+    _, out, _ = await route.command("status")
+    assert "audited pairs" in " ".join(out.split())
+    exported = calibrated.folder / "audits.csv"
+    await calibrated.run("audit", "export", "-o", exported)
+    with exported.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) >= BASELINE_COMPARISONS
+    assert {row["propensity"] for row in rows} == {"1.0"}
+    assert sum(row["disagreement"] == "1.0" for row in rows) >= 5
+    costs = await route.json("costs")
+    assert Decimal(costs["paths"]["llm"]["usd"]) > 0
+    provider.default = answer_json(chat_answer())

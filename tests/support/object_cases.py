@@ -80,6 +80,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("margin above one", routing(cascade={"threshold": "1.1"}, examples={"local": ["a"]})),
     ("no share", routing(cascade={"threshold": "1", "maxShare": "0"}, examples={"local": ["a"]})),
     ("too many tokens", routing(cascade={"threshold": "1", "tokens": 257}, examples={"local": ["a"]})),
+    ("audit of more than all", routing(policy={"file": "p"}, audit={"share": "1.01"})),
     ("wrong word for out of scope", routing(outOfScope="Escalated")),
     ("empty example", routing(examples={"local": [""]})),
     ("long example", routing(examples={"local": ["a" * 501]})),

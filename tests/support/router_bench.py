@@ -14,6 +14,7 @@ from hybridroute_api.standing import DriftStanding
 from hybridroute_api.vocabulary import Api, InternalHeader, Outcome, PathName
 from hybridroute_serve.auth.limits import RateLimits
 from hybridroute_serve.router.admission import Admission
+from hybridroute_serve.router.audit import Auditor
 from hybridroute_serve.router.cascade import CascadeDesk
 from hybridroute_serve.router.conversations import Conversations
 from hybridroute_serve.router.exchange import OPERATIONS, Exchange, RouterParts
@@ -74,6 +75,8 @@ class Bench:
     replicas: int = 1
     skipped_seconds: float = 0.0
     """Added to the monotonic clock."""
+    coin: float = 0.5
+    """What the audit's coin shows."""
 
     def now(self) -> float:
         return asyncio.get_running_loop().time() + self.skipped_seconds
@@ -109,17 +112,27 @@ async def running_bench(embedder: Embedder) -> AsyncIterator[Bench]:
         return replace(made.health, slm_failing=guard.is_failing(now), slm_full=guard.is_full(now))
 
     async with running_path_apps() as paths, aiohttp.ClientSession() as session:
+        to_paths = PathClient(session, paths.base_urls, "secret")
+        auditor = Auditor(
+            to_paths,
+            ledger,
+            embedder,
+            random=lambda: made.coin,
+            wall_clock=lambda: 1000.0,
+            monotonic_clock=clock,
+        )
         parts = RouterParts(
             route="support",
             replica="router-1",
             policies=holder,
             health=health,
             standing=lambda: made.standing,
-            paths=PathClient(session, paths.base_urls, "secret"),
+            paths=to_paths,
             journal=ledger,
             conversations=Conversations(keeper),
             admission=Admission(RateLimits(), replicas=lambda: made.replicas, monotonic_clock=clock),
             cascade=CascadeDesk(replicas=lambda: made.replicas),
+            auditor=auditor,
             slm_guard=guard,
             slm_recall=recall,
             make_request_id=lambda: f"hr-{next(numbers)}",
@@ -133,7 +146,10 @@ async def running_bench(embedder: Embedder) -> AsyncIterator[Bench]:
 
         made = Bench(paths, ledger, keeper, holder, AsgiClient(app), session, recall)
         await made.use(a_policy())
-        yield made
+        try:
+            yield made
+        finally:
+            await auditor.stop()
 
 
 def failing(

@@ -215,6 +215,11 @@ RULE_CASES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         routing(policy={"file": "p"}, drift={"action": "AlertOnly"}),
     ),
     (
+        "audit-without-policy",
+        routing(examples={"local": ["balance"]}, audit={"share": "0.1"}),
+        routing(policy={"file": "p"}, audit={"share": "0.1"}),
+    ),
+    (
         "tightening-unused",
         routing(policy={"file": "p"}, drift={"action": "EscalateAll", "tightenMaxRisk": "0.01"}),
         routing(policy={"file": "p"}, drift={"tightenMaxRisk": "0.01"}),

@@ -104,6 +104,8 @@ class ConditionReason(StrEnum):
     """A model is not the one that the promise was certified with."""
     DRIFTED = "Drifted"
     """The drift charts rang; only a policy that is certified on new labels restores the promise."""
+    CONCEPT_DRIFT = "ConceptDrift"
+    """Both paths' answers to audited requests have grown apart; only a policy certified on new labels restores it."""
     NO_POLICY = "NoPolicy"
     """No calibrated policy is asked for, and without one there is no promise."""
     POLICY_NOT_LOADED = "PolicyNotLoaded"

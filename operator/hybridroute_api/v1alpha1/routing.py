@@ -11,11 +11,13 @@ from hybridroute_api.v1alpha1.scaling import RouterScaling
 from hybridroute_api.vocabulary import DriftAction, OutOfScopeAction
 
 __all__ = [
+    "DEFAULT_AUDIT_SHARE",
     "DEFAULT_DELTA",
     "DEFAULT_MAX_RISK",
     "DEFAULT_SCOPE_THRESHOLD",
     "DEFAULT_THRESHOLD",
     "DEFAULT_TIGHTENING",
+    "Audit",
     "Cascade",
     "Confidence",
     "Drift",
@@ -33,6 +35,7 @@ DEFAULT_MAX_RISK = Decimal("0.05")
 DEFAULT_DELTA = Decimal("0.1")
 DEFAULT_TIGHTENING = Decimal("0.2")
 """`tightenMaxRisk` as a share of `maxRisk`."""
+DEFAULT_AUDIT_SHARE = Decimal("0.02")
 
 Example = Annotated[Text, Field(max_length=500)]
 """One example request. 500 characters of 500 examples twice fit the live policy into 1 MiB."""
@@ -131,6 +134,18 @@ class Cascade(SpecModel):
     """
 
 
+class Audit(SpecModel):
+    """A random share of the requests that the policy keeps is answered by both paths, and the two answers are compared:
+    only so is it noticed that the same questions have come to need other answers. The client never waits for the copy,
+    whose dollars come from the budget.
+    """
+
+    share: DecimalString = Field(default=DEFAULT_AUDIT_SHARE, ge=0, le=1)
+    """Chance with which a kept request is also sent to the path that did not serve it. Range "0" (none) to "1"; default
+    "0.02", which costs about a fiftieth of the LLM's dollars that keeping saves.
+    """
+
+
 class Routing(SpecModel):
     """How the router decides between the paths."""
 
@@ -144,6 +159,10 @@ class Routing(SpecModel):
     """When a request is out of scope. Default: a threshold of "0.3", with a policy what calibration found."""
     drift: Drift | None = None
     """What a drift alarm does; only a policy has the charts. Default: action Tighten."""
+    audit: Audit | None = None
+    """Compare both paths' answers to a random share of kept requests; only a policy keeps by a promise that needs it.
+    Default none, because it costs dollars.
+    """
     cascade: Cascade | None = None
     """A look at the SLM's own answer before its first byte. Default none: what is kept on the SLM is passed on."""
     out_of_scope: OutOfScopeAction = OutOfScopeAction.ESCALATE

@@ -415,6 +415,10 @@ def _cascade_has_threshold(routing: Routing) -> bool:
     return routing.cascade is None or routing.cascade.threshold is not None or routing.policy is not None
 
 
+def _audit_has_policy(routing: Routing) -> bool:
+    return routing.policy is not None or routing.audit is None
+
+
 def _tightening_is_used(drift: Drift) -> bool:
     return drift.tighten_max_risk is None or drift.action is DriftAction.TIGHTEN
 
@@ -777,6 +781,14 @@ RULES: Final[tuple[Rule, ...]] = (
         _drift_has_policy,
         cel="has(self.policy) || !has(self.drift)",
         field="drift",
+    ),
+    Rule(
+        "audit-without-policy",
+        ("spec.routing",),
+        "needs a policy, whose kept requests it watches: add routing.policy, or leave audit out",
+        _audit_has_policy,
+        cel="has(self.policy) || !has(self.audit)",
+        field="audit",
     ),
     Rule(
         "tightening-unused",

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from hybridroute_api.records import AttemptReport, DecisionRecord, TokenUsage
 from hybridroute_api.serving import LivePolicy, TokenPrices
-from hybridroute_api.vocabulary import CascadeVerdict, Outcome, PathName
+from hybridroute_api.vocabulary import CascadeVerdict, Gate, Outcome, PathName
 
 __all__ = [
     "format_usd",
@@ -59,10 +59,11 @@ def price_busy_seconds(busy_seconds: float, machine_hour_nano_usd: int) -> int:
 def price_all_llm(report: AttemptReport, primary: TokenPrices) -> int:
     """What the LLM alone would have cost: the tokens that served a request, at the primary's list price.
 
-    Attempts that failed count nothing. What an SLM found in its own prefix cache says nothing about a
-    provider's, so its prompt counts in full; what a provider discounted is discounted here too.
+    Attempts that failed count nothing, and neither do those of audits, whose answers nobody got. What an SLM found in
+    its own prefix cache says nothing about a provider's, so its prompt counts in full; what a provider discounted is
+    discounted here too.
     """
-    if report.outcome not in _SERVED:
+    if report.outcome not in _SERVED or report.gate == Gate.AUDIT:
         return 0
     usage = report.usage
     cached_tokens = usage.cached_tokens if report.path is PathName.LLM else 0

@@ -1,13 +1,13 @@
 """Costs per path, from the totals. Pure.
 
 `saved` is what the same tokens would have cost on the LLM alone, less everything that was spent: LLM tokens,
-SLM busy time and SLM idle time. It is negative while the small model costs more than it saves.
+SLM busy time and SLM idle time, audits included. It is negative while the small model costs more than it saves.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from hybridroute_api.vocabulary import Gate, Outcome, PathName
+from hybridroute_api.vocabulary import Outcome, PathName
 from hybridroute_serve.costs.pricing import format_usd
 from hybridroute_serve.keeper.metric_table import ALL_LLM, COST, REQUESTS, SLM_IDLE, TOKENS, Metric
 from hybridroute_serve.keeper.tally import TotalKey
@@ -47,8 +47,7 @@ def _path(totals: Mapping[TotalKey, int], path: PathName) -> dict[str, Any]:
 
 
 def _requests(totals: Mapping[TotalKey, int], **wanted: str) -> int:
-    """Count clients' requests: audits cost money, but nobody asked."""
-    return _sum(totals, REQUESTS, **wanted) - _sum(totals, REQUESTS, gate=Gate.AUDIT, **wanted)
+    return _sum(totals, REQUESTS, **wanted)
 
 
 def _sum(totals: Mapping[TotalKey, int], metric: Metric, **wanted: str) -> int:

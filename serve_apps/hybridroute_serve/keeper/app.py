@@ -31,7 +31,13 @@ from hybridroute_serve.keeper.answers import JSON, answer_error, answer_json, ba
 from hybridroute_serve.keeper.budget_documents import gauge_budgets, show_budgets, show_retry_budget
 from hybridroute_serve.keeper.budget_endpoints import BadBodyError, BudgetEndpoints
 from hybridroute_serve.keeper.committer import BadBatchError
-from hybridroute_serve.keeper.documents import gauge_state, show_records, show_request, show_state
+from hybridroute_serve.keeper.documents import (
+    gauge_state,
+    show_audits,
+    show_records,
+    show_request,
+    show_state,
+)
 from hybridroute_serve.keeper.dollars import BudgetsNotReadyError, EndedReplicaError
 from hybridroute_serve.keeper.metrics import expose_metrics
 from hybridroute_serve.keeper.policy_documents import gauge_promise, show_policy, show_report
@@ -85,6 +91,7 @@ def build_keeper_app(
             Route("/records/{request_id:path}", endpoints.show_record),
             Route("/costs", endpoints.show_costs),
             Route("/report", endpoints.show_report),
+            Route("/audits", endpoints.show_audits),
             Route("/metrics", endpoints.show_metrics),
             Route("/healthz", endpoints.show_health),
         ],
@@ -203,11 +210,8 @@ class _Endpoints:
 
     async def show_report(self, request: Request) -> Response:
         """What the latest requests would have cost at other risks: `limit` (10,000, at most 100,000)."""
-        try:
-            limit = int(request.query_params.get("limit", _REPORT_LIMIT))
-        except ValueError:
-            limit = 0
-        if not 1 <= limit <= _MAX_REPORT_LIMIT:
+        limit = _read_limit(request)
+        if limit is None:
             return bad_request(f"limit is an integer from 1 to {_MAX_REPORT_LIMIT}.")
         keeper = self.keeper
         held, policy = keeper.artifacts.held, keeper.live.policy
@@ -217,6 +221,13 @@ class _Endpoints:
         asked = policy.routing.artifact
         stored = await keeper.read(lambda reads: reads.read_costs(limit, 0.0))
         return answer_json(show_report(held, asked, terms, stored))
+
+    async def show_audits(self, request: Request) -> Response:
+        """The latest audits with the requests that they copied: `limit` (10,000, at most 100,000)."""
+        limit = _read_limit(request)
+        if limit is None:
+            return bad_request(f"limit is an integer from 1 to {_MAX_REPORT_LIMIT}.")
+        return answer_json(show_audits(await self.keeper.read(lambda reads: reads.read_audits(limit))))
 
     async def show_state(self, _: Request) -> Response:
         """What a status is made of."""
@@ -251,7 +262,7 @@ class _Endpoints:
         promise = gauge_promise(
             keeper.route, held.digest if held else None, keeper.artifacts.problem, keeper.judge_promise()
         )
-        drift = {**keeper.drift.gauges(), **promise}
+        drift = {**keeper.drift.gauges(audited=keeper.audited), **promise}
 
         def expose(reads: Reads) -> tuple[bytes, str]:
             state = gauge_state(
@@ -288,6 +299,15 @@ def _answer_store_failure(_: Request, error: Exception) -> Response:
 
 def _answer_bad_body(_: Request, error: Exception) -> Response:
     return bad_request(f"bad body: {error}")
+
+
+def _read_limit(request: Request) -> int | None:
+    """Return how many of the latest are asked for; None when that is no number in range."""
+    try:
+        limit = int(request.query_params.get("limit", _REPORT_LIMIT))
+    except ValueError:
+        return None
+    return limit if 1 <= limit <= _MAX_REPORT_LIMIT else None
 
 
 def _unknown(what: str) -> Response:

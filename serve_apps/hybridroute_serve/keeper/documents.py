@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from hybridroute_api.records import DecisionRecord
 from hybridroute_api.serving import LivePolicy
 from hybridroute_serve.costs.pricing import format_usd
 from hybridroute_serve.keeper.accounts import account_costs
@@ -24,7 +25,15 @@ from hybridroute_serve.keeper.metrics import Gauges
 from hybridroute_serve.keeper.reads import KnownReplica, StoredAttempt, StoredRequest
 from hybridroute_serve.keeper.tally import TotalKey
 
-__all__ = ["ALIVE_SECONDS", "gauge_state", "is_alive", "show_records", "show_request", "show_state"]
+__all__ = [
+    "ALIVE_SECONDS",
+    "gauge_state",
+    "is_alive",
+    "show_audits",
+    "show_records",
+    "show_request",
+    "show_state",
+]
 
 ALIVE_SECONDS = 10.0
 """A replica is shown as alive when it was heard from within this: five heartbeats."""
@@ -38,7 +47,9 @@ def show_request(request: StoredRequest) -> dict[str, Any]:
         "record": msgspec.to_builtins(record) if record is not None else None,
         "attempts": [_show_attempt(attempt) for attempt in request.attempts],
         "cost_usd": format_usd(request.cost_nano_usd),
-        "explanation": explain_record(record, reports) if record is not None else "not ended yet",
+        "explanation": explain_record(record, reports, request.audit)
+        if record is not None
+        else "not ended yet",
     }
 
 
@@ -48,6 +59,28 @@ def show_records(requests: Iterable[StoredRequest]) -> dict[str, Any]:
         "records": [
             msgspec.to_builtins(request.record) | {"cost_usd": format_usd(request.cost_nano_usd)}
             for request in requests
+        ]
+    }
+
+
+def show_audits(audits: Iterable[tuple[DecisionRecord, DecisionRecord | None]]) -> dict[str, Any]:
+    """Audited requests, for whoever labels them: both outcomes of a row are then known of one prompt."""
+    return {
+        "audits": [
+            {
+                "request_id": audit.audit.of,
+                "received_at": audit.received_at,
+                "prompt": answered.prompt_text if answered is not None else None,
+                "confidence": answered.confidence if answered is not None else None,
+                "propensity": audit.audit.propensity,
+                "served_by": answered.path if answered is not None else None,
+                "copied_to": audit.path,
+                "outcome": audit.outcome,
+                "disagreement": audit.audit.disagreement,
+                "artifact": audit.artifact,
+            }
+            for audit, answered in audits
+            if audit.audit is not None
         ]
     }
 

@@ -15,13 +15,26 @@ import msgspec
 
 from hybridroute_api.records import DecisionRecord
 from hybridroute_api.standing import DriftStanding
-from hybridroute_api.vocabulary import Outcome, PathName
-from hybridroute_serve.keeper.metric_table import DRIFT_ALARM, DRIFT_ALARMS, DRIFT_LEVEL
+from hybridroute_api.vocabulary import Outcome
+from hybridroute_serve.keeper.metric_table import (
+    AUDIT_DIFFERING,
+    AUDIT_STOPPED,
+    DRIFT_ALARM,
+    DRIFT_ALARMS,
+    DRIFT_LEVEL,
+)
 from hybridroute_serve.keeper.metrics import Gauges
 from hybridroute_serve.keeper.tally import Totals
 from hybridroute_serve.routing.artifact.header import DriftBaseline
 from hybridroute_serve.routing.drift.charts import DriftCharts
+from hybridroute_serve.routing.drift.disagreement import (
+    ALARM_E_VALUE,
+    BASELINE_COMPARISONS,
+    DisagreementState,
+    e_value,
+)
 from hybridroute_serve.routing.drift.watch import (
+    AUDIT_CHART,
     Alarm,
     DriftWatch,
     Observation,
@@ -111,16 +124,17 @@ class DriftDesk:
                 watch.state.requests,
             )
 
-    def standing(self) -> DriftStanding:
-        """Return what routers decide by."""
+    def standing(self, *, audited: bool = True) -> DriftStanding:
+        """Return what routers decide by. `audited`: the route asks for audits, so an unpaid one is missed."""
         watch = self.watch
         stopped = watch.audit_stopped_at
         return DriftStanding(
             artifact=self._artifact,
             alarm=_describe(watch.alarm) if watch.alarm is not None else None,
             void=f"drift: {_describe(watch.voided_by)}" if watch.voided_by is not None else None,
+            void_by_audit=watch.voided_by is not None and AUDIT_CHART in watch.voided_by.charts,
             unknown=None
-            if stopped is None
+            if stopped is None or not audited
             else f"the dollar budget has borne no audit since {_moment(stopped)}",
         )
 
@@ -138,14 +152,19 @@ class DriftDesk:
             "alarms": watch.alarms,
             "audit": {
                 "compared": watch.disagreement.compared,
+                "baseline": BASELINE_COMPARISONS,
+                "cut": watch.disagreement.cut,
                 "usual_at_most": watch.disagreement.bound,
-                "recent": watch.disagreement.recent_mean if watch.disagreement.bound is not None else None,
+                "recent": watch.disagreement.recent_share if watch.disagreement.cut is not None else None,
+                "differing": watch.disagreement.differing,
+                "e_value": e_value(watch.disagreement),
+                "alarm_e_value": ALARM_E_VALUE,
                 "stopped_at": watch.audit_stopped_at,
             },
         }
 
-    def gauges(self) -> Gauges:
-        """Return what is true now, for `/metrics`."""
+    def gauges(self, *, audited: bool = True) -> Gauges:
+        """Return what is true now, for `/metrics`. `audited`: see `standing`."""
         if not self._artifact:
             return {}
         watch = self.watch
@@ -154,12 +173,20 @@ class DriftDesk:
                 (self._route, chart): level for chart, level in show_evidence(watch, self._charts).items()
             },
             DRIFT_ALARM: {(self._route,): float(watch.alarm is not None)},
+            AUDIT_STOPPED: {(self._route,): float(audited and watch.audit_stopped_at is not None)},
+            AUDIT_DIFFERING: self._differing(watch.disagreement),
+        }
+
+    def _differing(self, state: DisagreementState) -> dict[tuple[str, ...], float]:
+        if state.bound is None:
+            return {}
+        return {
+            (self._route, "recent"): state.recent_share,
+            (self._route, "usual_at_most"): state.bound,
         }
 
     def _watch(self, watch: DriftWatch, record: DecisionRecord, now: float) -> tuple[DriftWatch, Turn | None]:
         if record.audit is not None:
-            if record.path is not PathName.LLM:
-                return watch, None
             if record.outcome is Outcome.UNAFFORDABLE:
                 return stop_audit(watch, now), None
             if record.audit.disagreement is None:
@@ -179,7 +206,16 @@ def _observation(record: DecisionRecord) -> Observation | None:
 
 def _describe(alarm: Alarm) -> str:
     rang = ", ".join(f"{chart} {alarm.evidence[chart]:.2f}" for chart in alarm.charts)
-    return f"{rang} of the limit at {_moment(alarm.at)}, after {alarm.requests} requests"
+    said = f"{rang} of the limit at {_moment(alarm.at)}, after {alarm.requests} requests"
+    return said if alarm.audit is None else f"{said}; {_describe_audit(alarm.audit)}"
+
+
+def _describe_audit(state: DisagreementState) -> str:
+    return (
+        f"of {state.compared} audited pairs {state.differing} differ since the first {BASELINE_COMPARISONS}, lately "
+        f"{state.recent_share:.0%} where at most {state.bound or 0.0:.0%} was usual, "
+        f"e-value {e_value(state):.0f} >= {ALARM_E_VALUE:.0f}"
+    )
 
 
 def _moment(at: float) -> str:

@@ -12,8 +12,10 @@ __all__ = ["explain_record"]
 _NEAREST_CHARACTERS = 80
 
 
-def explain_record(record: DecisionRecord, attempts: Sequence[AttemptReport]) -> str:
-    """Return the line; parts are separated by `; `."""
+def explain_record(
+    record: DecisionRecord, attempts: Sequence[AttemptReport], audit: DecisionRecord | None = None
+) -> str:
+    """Return the line; parts are separated by `; `. `audit`: the record of the request's audit, if there was one."""
     parts = [_decision(record), *_numbers(record)]
     if record.guarantee_covered:
         parts.append("covered by the promise")
@@ -25,6 +27,10 @@ def explain_record(record: DecisionRecord, attempts: Sequence[AttemptReport]) ->
         parts.append(f"client {record.client}")
     if record.failed_over_from is not None:
         parts.append(f"failed over from {record.failed_over_from}")
+    if audit is not None:
+        parts.append(f"audited by {audit.request_id}: {_comparison(audit)}")
+    if record.audit is not None:
+        parts.append(f"drawn with chance {record.audit.propensity:g}, {_comparison(record)}")
     parts.extend(_attempt(attempt) for attempt in sorted(attempts, key=lambda attempt: attempt.started_at))
     parts.append(f"cost ${format_usd(sum(attempt.cost_nano_usd for attempt in attempts))}")
     parts.append(_latency(record))
@@ -57,6 +63,15 @@ def _numbers(record: DecisionRecord) -> list[str]:
             nearest = nearest[: _NEAREST_CHARACTERS - 1] + "…"
         parts.append(f'nearest example "{nearest}"')
     return parts
+
+
+def _comparison(audit: DecisionRecord) -> str:
+    result = audit.audit
+    if result is None or result.disagreement is None:
+        return f"nothing to compare, {audit.path} {audit.outcome}"
+    if result.disagreement == 0.0:
+        return "both paths say the same"
+    return f"the answers are {result.disagreement:.2f} of 1 apart"
 
 
 def _attempt(attempt: AttemptReport) -> str:

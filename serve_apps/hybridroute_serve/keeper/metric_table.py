@@ -9,6 +9,9 @@ from enum import StrEnum
 __all__ = [
     "ALL_LLM",
     "ATTEMPTS",
+    "AUDITS",
+    "AUDIT_DIFFERING",
+    "AUDIT_STOPPED",
     "BATCHES",
     "BREAKERS",
     "BREAKER_OPENED",
@@ -325,6 +328,26 @@ DRIFT_ALARMS = Metric(
     ("route", "chart"),
     "Drift alarms that were raised, by the charts that rang.",
 )
+AUDITS = Metric(
+    "hybridroute_audits_total",
+    MetricKind.COUNTER,
+    ("route", "path", "result"),
+    "Copies of answered requests that were sent to the other path to compare both answers, by the path they went to. "
+    "Result compared, unaffordable, or failed. They are no requests; their attempts count as gate audit.",
+)
+AUDIT_DIFFERING = Metric(
+    "hybridroute_audit_differing_ratio",
+    MetricKind.GAUGE,
+    ("route", "share"),
+    "Share of audited pairs whose answers differ: recent, and usual_at_most by the first pairs of the artifact in "
+    "force. None before these are complete.",
+)
+AUDIT_STOPPED = Metric(
+    "hybridroute_audit_stopped",
+    MetricKind.GAUGE,
+    ("route",),
+    "1 since the dollar budget did not bear an audit, until one is compared again.",
+)
 
 METRICS = (
     REQUESTS,
@@ -366,4 +389,7 @@ METRICS = (
     DRIFT_LEVEL,
     DRIFT_ALARM,
     DRIFT_ALARMS,
+    AUDITS,
+    AUDIT_DIFFERING,
+    AUDIT_STOPPED,
 )

@@ -47,7 +47,9 @@ def show_report(
     """Return what the stored requests would have cost at other risks. Those that it did not score are counted."""
     scored, others = [], 0
     for record, cost_nano_usd in stored:
-        if record.artifact != held.digest or record.confidence is None or record.audit is not None:
+        if record.audit is not None:
+            continue
+        if record.artifact != held.digest or record.confidence is None:
             others += 1
             continue
         in_scope = (record.scope_score or 0.0) >= terms.scope_threshold

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from hybridroute_api.records import AttemptReport, DecisionRecord, ReplicaHeartbeat
+from hybridroute_api.records import AUDIT_SUFFIX, AttemptReport, DecisionRecord, ReplicaHeartbeat
 from hybridroute_api.vocabulary import PathName
 from hybridroute_serve.keeper.schema import connect_reader
 from hybridroute_serve.keeper.tally import TotalKey
@@ -33,6 +33,8 @@ class StoredRequest:
 
     record: DecisionRecord | None
     attempts: list[StoredAttempt]
+    audit: DecisionRecord | None = None
+    """That of its audit, if there was one."""
 
     @property
     def cost_nano_usd(self) -> int:
@@ -71,13 +73,21 @@ class Reads:
 
     def read_request(self, request_id: str) -> StoredRequest | None:
         """One request with its attempts, oldest first."""
-        row = self._connection.execute(
-            "SELECT body FROM requests WHERE request_id = ?", (request_id,)
-        ).fetchone()
+        record = self._read_record(request_id)
         attempts = self._read_attempts(request_id)
-        if row is None and not attempts:
+        if record is None and not attempts:
             return None
-        return StoredRequest(_RECORDS.decode(row[0]) if row is not None else None, attempts)
+        return StoredRequest(record, attempts, self._read_record(request_id + AUDIT_SUFFIX))
+
+    def read_audits(self, limit: int) -> list[tuple[DecisionRecord, DecisionRecord | None]]:
+        """The latest audits, each with the record of the request that was answered, newest first."""
+        rows = self._connection.execute(
+            "SELECT audits.body, answered.body FROM requests AS audits LEFT JOIN requests AS answered"
+            " ON answered.request_id = substr(audits.request_id, 1, length(audits.request_id) - ?)"
+            " WHERE audits.request_id LIKE ? ORDER BY audits.received_at DESC, audits.seq DESC LIMIT ?",
+            (len(AUDIT_SUFFIX), f"%{AUDIT_SUFFIX}", limit),
+        )
+        return [(_RECORDS.decode(audit), _RECORDS.decode(body) if body else None) for audit, body in rows]
 
     def read_latest(self, limit: int, since: float) -> list[StoredRequest]:
         """Requests received at or after a Unix time, newest first."""
@@ -109,6 +119,12 @@ class Reads:
             "SELECT heartbeat, heard_at, ended FROM replicas ORDER BY app, started_at"
         )
         return [KnownReplica(_HEARTBEATS.decode(body), at, bool(ended)) for body, at, ended in rows]
+
+    def _read_record(self, request_id: str) -> DecisionRecord | None:
+        row = self._connection.execute(
+            "SELECT body FROM requests WHERE request_id = ?", (request_id,)
+        ).fetchone()
+        return _RECORDS.decode(row[0]) if row is not None else None
 
     def _read_attempts(self, request_id: str) -> list[StoredAttempt]:
         rows: sqlite3.Cursor = self._connection.execute(

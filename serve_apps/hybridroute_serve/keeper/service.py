@@ -253,11 +253,17 @@ class Keeper:
             await self.check_budgets()
             await self._sleep(BUDGETS_SECONDS)
 
+    @property
+    def audited(self) -> bool:
+        """Whether the route asks for audits."""
+        asked = self.live.policy.routing.artifact if self.live.policy is not None else None
+        return asked is not None and asked.audit_share > 0.0
+
     def standing(self) -> DriftStanding:
         """Return what routers decide by beside the live policy."""
         held = self.artifacts.held
         changed = changed_weights(held.header, self._weights) if held is not None else None
-        return replace(self.drift.standing(), changed=changed)
+        return replace(self.drift.standing(audited=self.audited), changed=changed)
 
     def judge_promise(self) -> Guarantee:
         """Return whether the promise holds."""

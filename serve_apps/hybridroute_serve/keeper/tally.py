@@ -8,9 +8,11 @@ from bisect import bisect_left
 from collections import Counter
 
 from hybridroute_api.records import AttemptReport, DecisionRecord
+from hybridroute_api.vocabulary import Gate, Outcome
 from hybridroute_serve.keeper.metric_table import (
     ALL_LLM,
     ATTEMPTS,
+    AUDITS,
     CASCADE,
     CASCADE_MARGIN,
     COST,
@@ -44,8 +46,10 @@ def sum_name(metric: Metric) -> str:
 
 
 def tally_record(record: DecisionRecord) -> Totals:
-    """Count one request."""
+    """Count one request, or one audit: that costs money, but nobody asked."""
     path, gate = record.path or NONE, record.gate or NONE
+    if record.gate is Gate.AUDIT:
+        return Counter({(AUDITS.name, (record.route, path, _audit_result(record))): 1})
     totals: Totals = Counter({(REQUESTS.name, (record.route, path, gate, record.outcome)): 1})
     _observe(totals, REQUEST_SECONDS, (record.route, path, gate), record.total_seconds)
     if record.first_byte_seconds is not None:
@@ -79,6 +83,12 @@ def tally_attempt(report: AttemptReport, all_llm_nano_usd: int) -> Totals:
     totals[COST.name, by_model] += report.cost_nano_usd
     totals[ALL_LLM.name, (report.route,)] += all_llm_nano_usd
     return totals
+
+
+def _audit_result(record: DecisionRecord) -> str:
+    if record.audit is not None and record.audit.disagreement is not None:
+        return "compared"
+    return "unaffordable" if record.outcome is Outcome.UNAFFORDABLE else "failed"
 
 
 def _observe(totals: Totals, metric: Metric, labels: tuple[str, ...], value: float) -> None:

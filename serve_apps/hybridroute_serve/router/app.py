@@ -26,6 +26,7 @@ from hybridroute_serve.keeper.artifact_client import ArtifactSource
 from hybridroute_serve.keeper.client import LivePolicySource
 from hybridroute_serve.keeper.standing_client import StandingSource
 from hybridroute_serve.router.admission import Admission, AdmissionError
+from hybridroute_serve.router.audit import Auditor
 from hybridroute_serve.router.backends import BackendMonitor
 from hybridroute_serve.router.cascade import CascadeDesk
 from hybridroute_serve.router.conversations import Conversations
@@ -83,6 +84,7 @@ class RouterApp:
         self._replica = replica
         self._wall_clock = wall_clock
         self._monotonic_clock = monotonic_clock
+        self._embedder = embedder
         self._policies = PolicyHolder(embedder, blind=secrets.token_bytes(32))
         self._slm_guard = SlmGuard()
         self._admission = Admission(
@@ -189,17 +191,27 @@ class RouterApp:
             app="router",
         )
         self._reporter = Reporter(settings, self._observe_vitals)
+        paths = PathClient(self._session, {PathName.SLM: args.slm_url, PathName.LLM: args.llm_url}, token)
+        self._auditor = Auditor(
+            paths,
+            self._reporter.journal,
+            self._embedder,
+            random=secrets.SystemRandom().random,
+            wall_clock=self._wall_clock,
+            monotonic_clock=self._monotonic_clock,
+        )
         self._parts = RouterParts(
             route=args.route,
             replica=self._replica,
             policies=self._policies,
             health=self._health,
             standing=lambda: self._standing.standing,
-            paths=PathClient(self._session, {PathName.SLM: args.slm_url, PathName.LLM: args.llm_url}, token),
+            paths=paths,
             journal=self._reporter.journal,
             conversations=Conversations(self._source),
             admission=self._admission,
             cascade=CascadeDesk(replicas=self._ready_routers),
+            auditor=self._auditor,
             slm_guard=self._slm_guard,
             slm_recall=recall,
             make_request_id=_make_request_id,
@@ -223,6 +235,7 @@ class RouterApp:
         await self._routers.stop()
         await self._standing.stop()
         await self._artifact.stop()
+        await self._auditor.stop()
         await self._source.stop()
         await self._reporter.stop()
         await self._session.close()

@@ -19,6 +19,7 @@ from hybridroute_api.standing import DriftStanding
 from hybridroute_api.vocabulary import Api, ErrorCode, Gate, Header, InternalHeader, Outcome, PathName
 from hybridroute_serve.costs.pricing import format_usd, price_busy_seconds
 from hybridroute_serve.router.admission import Admission, AdmissionError
+from hybridroute_serve.router.audit import AskedRequest, Auditor, DrawnRequest
 from hybridroute_serve.router.cascade import Cascade, CascadeDesk
 from hybridroute_serve.router.conversations import Conversations
 from hybridroute_serve.router.path_client import PathAnswer, PathClient, PathFailure
@@ -111,6 +112,7 @@ class RouterParts:
     conversations: Conversations
     admission: Admission
     cascade: CascadeDesk
+    auditor: Auditor
     slm_guard: SlmGuard
     slm_recall: Recall
     make_request_id: Callable[[], str]
@@ -153,6 +155,7 @@ class Exchange:
             received_at=parts.wall_clock(),
         )
         self._patience: Patience | None = None
+        self._drawn: DrawnRequest | None = None
         self._failed_over = False
         self._kept_headers: dict[bytes, bytes] = {}
         self._slm_seconds: float | None = None
@@ -238,7 +241,11 @@ class Exchange:
             await self._refuse(rejection(refused.status, refused.code, refused.message), outcome)
             return
         self._parts.journal.open_request(self._so_far.to_open(parsed, decision, active.document))
+        self._drawn = self._parts.auditor.draw(self._so_far, self._parts.health)
         await self._hand_on(accepted, decision)
+        if self._drawn is not None:
+            asked = AskedRequest(OPERATIONS[self._api], accepted.body, accepted.headers)
+            self._parts.auditor.copy(self._drawn, asked, self._so_far, elapsed_seconds=self._elapsed())
 
     async def _find_conversation(self, parsed: ParsedRequest) -> PathName | None:
         if parsed.conversation_key is None:
@@ -391,7 +398,10 @@ class Exchange:
         key = so_far.parsed.next_conversation_key if so_far.parsed else None
         if key is not None:
             self._parts.conversations.remember_path(key, path)
+        if self._drawn is not None:
+            self._drawn.begin(answer.headers)
         if answer.response is None:
+            self._keep(answer.body or b"")
             cost = self._cost_header(answer, path)
             await send_answer(
                 self._send, answer.status, answer.body or b"", [*self._headers(answer.headers), *cost]
@@ -406,6 +416,7 @@ class Exchange:
             async with asyncio.timeout(self._seconds_left()):
                 async for chunk in response.content.iter_any():
                     tail = (tail + chunk[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+                    self._keep(chunk)
                     await send_chunk(self._send, chunk, more=True)
         except (aiohttp.ClientError, TimeoutError):
             late = self._seconds_left() == 0.0
@@ -417,6 +428,10 @@ class Exchange:
         if _DONE not in tail:
             self._cut(ErrorCode.STREAM_CUT)
         await send_chunk(self._send, b"", more=False)
+
+    def _keep(self, piece: bytes) -> None:
+        if self._drawn is not None:
+            self._drawn.keep(piece)
 
     def _cut(self, code: ErrorCode) -> None:
         self._so_far.outcome = Outcome.CUT

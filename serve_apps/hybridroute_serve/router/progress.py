@@ -38,6 +38,8 @@ class Progress:
     standing: DriftStanding | None = None
     """What was known of drift when it was decided."""
     decision: RouteDecision | None = None
+    audit_propensity: float | None = None
+    """Chance with which it was drawn for the audit; None where it could not be."""
     decision_seconds: float = 0.0
     cascade: CascadeCheck | None = None
     first_byte_seconds: float | None = None
@@ -112,6 +114,7 @@ class Progress:
             cluster=decision.cluster,
             topic=decision.topic,
             cascade=self.cascade,
+            audit_propensity=self.audit_propensity,
             shadow_gate=decision.shadow_gate,
             shadow_path=decision.shadow_path,
             guarantee_covered=judged and outside is None,

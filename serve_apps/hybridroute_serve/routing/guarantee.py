@@ -11,6 +11,7 @@ of the labels and inputs have not drifted. Whatever else the SLM serves is count
 | `confidence.threshold` decides | Unknown, ThresholdByHand |
 | SLM or LLM differ from those of the labels | False, ModelsChanged |
 | a drift chart rang since the policy was put in place | False, Drifted |
+| both paths' answers to audited requests have grown apart since then | False, ConceptDrift |
 | the dollar budget bears no audit | Unknown, AuditStopped |
 | the table promises no threshold for `maxRisk` | True, NothingKept |
 | else | True, Certified |
@@ -22,7 +23,7 @@ from hybridroute_serve.routing.artifact.terms import ArtifactTerms
 from hybridroute_serve.routing.facts import RequestFacts
 from hybridroute_serve.routing.route_decision import RouteDecision
 
-__all__ = ["decide_guarantee", "why_outside"]
+__all__ = ["decide_guarantee", "odd_shape", "why_outside"]
 
 _BY_GATE = {
     Gate.FORCED: OutsidePromise.FORCED,
@@ -55,7 +56,9 @@ def decide_guarantee(
             return Guarantee(GuaranteeStatus.FALSE, GuaranteeReason.MODELS_CHANGED, message)
         if standing.void is not None:
             message = f"{standing.void}; certify the policy on new labels"
-            return Guarantee(GuaranteeStatus.FALSE, GuaranteeReason.DRIFTED, message)
+            by_audit = standing.void_by_audit
+            reason = GuaranteeReason.CONCEPT_DRIFT if by_audit else GuaranteeReason.DRIFTED
+            return Guarantee(GuaranteeStatus.FALSE, reason, message)
         if standing.unknown is not None:
             return Guarantee(GuaranteeStatus.UNKNOWN, GuaranteeReason.AUDIT_STOPPED, standing.unknown)
     return terms.guarantee
@@ -75,11 +78,16 @@ def why_outside(
     verdict = decide_guarantee(terms, standing, asked=True)
     if not heard or decision.gate is not Gate.CONFIDENCE or verdict.status is not GuaranteeStatus.TRUE:
         return OutsidePromise.NOT_PROMISED
+    assert terms is not None  # noqa: S101 - heard of it
+    return odd_shape(facts, terms)
+
+
+def odd_shape(facts: RequestFacts, terms: ArtifactTerms) -> OutsidePromise | None:
+    """Return what no labelled row had that this request has; None where it is of the labels' shape."""
     if facts.tools:
         return OutsidePromise.TOOLS
     if facts.multi_turn:
         return OutsidePromise.MULTI_TURN
     if not facts.plain:
         return OutsidePromise.SHAPE
-    assert terms is not None  # noqa: S101 - heard of it
     return None if facts.system_prompt == terms.system_prompt else OutsidePromise.SYSTEM_PROMPT

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from hybridroute_api.serving import LivePolicy
-from hybridroute_api.vocabulary import InternalHeader, Outcome
+from hybridroute_api.vocabulary import Gate, InternalHeader, Outcome
 from hybridroute_serve.upstream.door import PathDoor, read_relay_request, refuse
 from hybridroute_serve.upstream.failures import AttemptFailure
 from hybridroute_serve.upstream.pursuit import CallerTerms, PursuitParts, RequestPursuit
@@ -50,6 +50,7 @@ def build_llm_proxy_app(parts: LlmProxyParts) -> ASGIApp:
             client=find_header(scope, InternalHeader.CLIENT),
             failed_over=find_header(scope, InternalHeader.FAILED_OVER) == "1",
             patience_seconds=_read_seconds(find_header(scope, InternalHeader.DEADLINE_SECONDS)),
+            audit=request.gate == Gate.AUDIT,
         )
         failure = await RequestPursuit(parts.pursuit, request, policy, terms, send).run()
         if failure is not None:

@@ -63,6 +63,8 @@ class CallerTerms:
     """Another path has failed it, so its first attempt here is an extra one."""
     patience_seconds: float | None = None
     """What is left of the caller's own deadline."""
+    audit: bool = False
+    """It copies an answered request. Nobody waits for it, so it gets one attempt and no retry token."""
 
 
 class RequestPursuit:
@@ -84,7 +86,7 @@ class RequestPursuit:
         longest_seconds = max(one.timeouts.total_seconds for one in policy.llm.upstreams)
         patience_seconds = longest_seconds if terms.patience_seconds is None else terms.patience_seconds
         self._ledger = AttemptLedger(
-            max_attempts=policy.llm.retries.max_attempts,
+            max_attempts=1 if terms.audit else policy.llm.retries.max_attempts,
             deadline=parts.guard.clock() + min(patience_seconds, longest_seconds),
             attempts=(_FAILED_ON_ANOTHER_PATH,) if terms.failed_over else (),
         )

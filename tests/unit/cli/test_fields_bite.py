@@ -164,6 +164,7 @@ CASES: list[Case] = [
     ("spec.routing.cascade.threshold", routing(cascade={"threshold": "0.6"}), CASCADE),
     ("spec.routing.cascade.maxShare", routing(cascade={"maxShare": "0.3"}), CASCADE),
     ("spec.routing.cascade.tokens", routing(cascade={"tokens": 8}), CASCADE),
+    ("spec.routing.audit.share", routing(audit={"share": "0.05"}), POLICY),
     ("spec.routing.scope.threshold", routing(scope={"threshold": "0.4"}), EXAMPLES),
     ("spec.routing.outOfScope", routing(outOfScope="Reject"), EXAMPLES),
     ("spec.llm.retryBudget.ratio", {"spec": {"llm": {"retryBudget": {"ratio": "0.2"}}}}, {}),

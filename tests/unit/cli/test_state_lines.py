@@ -82,6 +82,29 @@ def test_the_promise_and_drift():
     ]
 
 
+def test_audits():
+    held = {"status": "True", "reason": "Certified", "message": POLICY["why"]}
+
+    def said(**audit: Any) -> list[str]:
+        state = {
+            "policy": POLICY,
+            "guarantee": held,
+            "drift": {"alarm": None, "evidence": {}, "audit": audit},
+        }
+        return describe_promise(state)[2:]
+
+    first = {"compared": 120, "baseline": 200, "usual_at_most": None, "stopped_at": None}
+    assert said(**first | {"compared": 0}) == []
+    assert said(**first) == ["audit: 120 of the 200 pairs that say what is usual"]
+    assert said(**first | {"stopped_at": 5.0}) == [
+        "audit: 120 of the 200 pairs that say what is usual; the dollar budget bears no audit now"
+    ]
+    later = {"compared": 340, "usual_at_most": 0.18, "recent": 0.12, "e_value": 0.5, "alarm_e_value": 100.0}
+    assert said(**first | later) == [
+        "audit: 340 pairs, 12% differ lately, at most 18% is usual; e-value 0.5 of 100"
+    ]
+
+
 def test_without_a_policy_nothing_is_said_of_a_promise():
     nothing = {"status": "Unknown", "reason": "NoPolicy", "message": "none"}
     assert describe_promise({"policy": None, "guarantee": nothing, "drift": None}) == []

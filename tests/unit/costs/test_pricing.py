@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hybridroute_api.records import TokenUsage
 from hybridroute_api.serving import TokenPrices
-from hybridroute_api.vocabulary import Outcome, PathName
+from hybridroute_api.vocabulary import Gate, Outcome, PathName
 from hybridroute_serve.costs.pricing import format_usd, price_all_llm, price_busy_seconds, price_usage
 from support.reports import an_attempt
 
@@ -86,6 +86,7 @@ def test_all_llm_counts_what_served_and_nothing_that_failed() -> None:
     for outcome in Outcome:
         served = outcome in {Outcome.OK, Outcome.CUT, Outcome.CANCELLED}
         assert (price_all_llm(replace(llm, outcome=outcome), _CACHED) > 0) is served
+    assert price_all_llm(replace(llm, gate=Gate.AUDIT.value), _CACHED) == 0
 
 
 def test_dollars_are_written_exactly() -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hybridroute_api.records import AttemptReport, CascadeCheck, DecisionRecord, TokenUsage
+from hybridroute_api.records import AttemptReport, AuditResult, CascadeCheck, DecisionRecord, TokenUsage
 from hybridroute_api.vocabulary import (
     CascadeVerdict,
     ErrorCode,
@@ -65,6 +65,15 @@ def test_a_doubtful_answer_names_both_attempts_and_what_both_cost() -> None:
         "slm smollm2-135m cancelled: 40+10 tokens; llm/primary big ok: 40+10 tokens; "
         "cost $0.000205556; 0.250 s, first byte 0.250 s; ok (200)"
     )
+
+
+def test_an_audit_is_told_on_both_sides() -> None:
+    request = a_record("r1", audit_propensity=0.05)
+    audit = a_record("r1.audit", gate=Gate.AUDIT, path=PathName.LLM, audit=AuditResult("r1", 0.05, 0.42))
+    assert "; audited by r1.audit: the answers are 0.42 of 1 apart; " in explain_record(request, [], audit)
+    assert "; drawn with chance 0.05, the answers are 0.42 of 1 apart; " in _line(audit)
+    unpaid = replace(audit, outcome=Outcome.UNAFFORDABLE, audit=AuditResult("r1", 0.05))
+    assert "r1.audit: nothing to compare, llm unaffordable; " in explain_record(request, [], unpaid)
 
 
 def test_out_of_scope() -> None:

@@ -32,6 +32,13 @@ KEPT = RouteDecision(PathName.SLM, Gate.CONFIDENCE, "kept", confidence=0.8)
         (None, CALM, True, GuaranteeStatus.UNKNOWN, GuaranteeReason.POLICY_NOT_LOADED),
         (TERMS, CALM, True, GuaranteeStatus.TRUE, GuaranteeReason.CERTIFIED),
         (TERMS, DRIFTED, True, GuaranteeStatus.FALSE, GuaranteeReason.DRIFTED),
+        (
+            TERMS,
+            replace(DRIFTED, void_by_audit=True),
+            True,
+            GuaranteeStatus.FALSE,
+            GuaranteeReason.CONCEPT_DRIFT,
+        ),
         (TERMS, replace(DRIFTED, alarm=None), True, GuaranteeStatus.FALSE, GuaranteeReason.DRIFTED),
         (TERMS, replace(DRIFTED, artifact="old"), True, GuaranteeStatus.TRUE, GuaranteeReason.CERTIFIED),
         (
@@ -71,7 +78,7 @@ def test_the_words_are_those_of_the_condition() -> None:
 def test_the_documentation_has_the_same_table() -> None:
     page = (Path(__file__).parents[3] / "docs" / "conditions.md").read_text()
     rows = [row for row in (guarantee.__doc__ or "").splitlines() if row.startswith("|")]
-    assert len(rows) == 2 + 9
+    assert len(rows) == 2 + 10
     assert "\n".join(rows) in page
     for cause in OutsidePromise:
         assert f"| `{cause}` |" in page

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from hybridroute_api.serving import UpstreamTimeouts
-from hybridroute_api.vocabulary import ErrorCode, Header, InternalHeader, Outcome
+from hybridroute_api.vocabulary import ErrorCode, Gate, Header, InternalHeader, Outcome
 from support.attempts import ProxyBench
 from support.eventually import eventually
 from support.policies import an_upstream
@@ -61,6 +61,22 @@ async def test_a_failure_is_tried_again_at_the_only_upstream(
     assert bench.tokens == pytest.approx(100 - failures + (0.1 if failures else 0), abs=1e-6)
     assert [one.headers["x-attempt"] for one in upstream.requests] == ["1", "2", "3"][: failures + 1]
     assert {one.headers["idempotency-key"] for one in upstream.requests} == {"once"}
+
+
+async def test_an_audit_is_attempted_once_and_takes_no_token(
+    bench: ProxyBench, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    use_both(bench, upstream, second)
+    upstream.scripts.append(answer_status(500))
+    tokens = bench.tokens
+
+    answer = await bench.ask(headers={InternalHeader.GATE: Gate.AUDIT.value})
+
+    assert answer.status == 503
+    assert outcomes(bench) == [Outcome.UPSTREAM_ERROR]
+    assert [report.gate for report in bench.ledger.reports] == ["audit"]
+    assert bench.tokens == tokens
+    assert second.requests == []
 
 
 async def test_a_stream_that_broke_before_its_content_is_tried_again(

@@ -64,6 +64,8 @@ class Alarm:
     """Those that rang."""
     evidence: dict[str, float]
     """Each chart's level as a share of its limit."""
+    audit: DisagreementState | None = None
+    """Where the audit's e-process stood; None unless it rang."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,8 @@ def show_evidence(watch: DriftWatch, charts: DriftCharts | None) -> dict[str, fl
 def _turn(watch: DriftWatch, charts: DriftCharts | None, now: float) -> tuple[DriftWatch, Turn | None]:
     ringing = watch.ringing
     if ringing and watch.alarm is None:
-        alarm = Alarm(now, watch.state.requests, ringing, show_evidence(watch, charts))
+        audit = watch.disagreement if watch.audit_rings else None
+        alarm = Alarm(now, watch.state.requests, ringing, show_evidence(watch, charts), audit)
         raised = replace(watch, alarm=alarm, voided_by=watch.voided_by or alarm, alarms=watch.alarms + 1)
         return raised, Turn.RAISED
     if not ringing and watch.alarm is not None:

@@ -69,12 +69,16 @@ def test_answers_that_grow_apart_are_an_alarm_of_their_own() -> None:
     for number in range(BASELINE_COMPARISONS + 200):
         far_apart = number >= BASELINE_COMPARISONS and number % 2
         watch, turn = watch_comparison(watch, CHARTS, 1.0 if far_apart else 0.02, now=float(number))
+        if turn is not None:
+            raised = watch
         turns += [turn] if turn is not None else []
 
     assert turns == [Turn.RAISED]
     assert watch.alarm is not None
     assert watch.alarm.charts == (AUDIT_CHART,)
+    assert watch.alarm.audit == raised.disagreement
     assert show_evidence(watch, CHARTS)[AUDIT_CHART] >= 1.0
+    assert msgspec.json.decode(msgspec.json.encode(watch), type=DriftWatch) == watch
 
 
 def test_an_audit_that_is_not_paid_is_said_until_one_is() -> None:
