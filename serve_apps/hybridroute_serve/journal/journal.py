@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hybridroute_api.records import AttemptReport, DecisionRecord, OpenAttempt, OpenRequest
-from hybridroute_serve.journal.lines import CLOSING_KINDS, Closes, Kind, OwnerLine, encode_line, parse_line
+from hybridroute_serve.journal.lines import Closes, Kind, OwnerLine, collect_closes, encode_line
 from hybridroute_serve.journal.segment import SUFFIX, Segment
 
 __all__ = ["Journal", "Pending"]
@@ -101,7 +101,7 @@ class Journal:
         for segment in self._segments:
             data = segment.read_lines(segment.shipped_bytes, limit_bytes)
             if data:
-                return Pending(segment, segment.shipped_bytes + len(data), _collect_closes(data))
+                return Pending(segment, segment.shipped_bytes + len(data), collect_closes(data))
         return None
 
     def mark_shipped(self, pending: Pending) -> None:
@@ -178,11 +178,3 @@ class Journal:
         self._fresh_bytes = segment.shipped_bytes = segment.size_bytes
         return segment
 
-
-def _collect_closes(data: bytes) -> Closes:
-    closes = Closes()
-    for raw in data.split(b"\n"):
-        line = parse_line(raw)
-        if line is not None and line.kind in CLOSING_KINDS:
-            closes.add(line.kind, bytes(line.body))
-    return closes

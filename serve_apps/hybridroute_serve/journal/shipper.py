@@ -17,6 +17,9 @@ __all__ = ["Backoff", "MakeHeartbeat", "Shipper", "ShipperTiming", "Sleep", "pos
 
 _LOG = logging.getLogger(__name__)
 
+_PAUSE_PER_SHIPMENT = 10.0
+"""A pause is as many times as long as the shipment before it took, within the bounds of the timing."""
+
 MakeHeartbeat = Callable[[bool], ReplicaHeartbeat]
 """Called with True for the last one."""
 Sleep = Callable[[float], Awaitable[None]]
@@ -27,6 +30,9 @@ class ShipperTiming:
     """Pace of the shipper."""
 
     ship_interval_seconds: float = 0.05
+    """Between shipments while they are quick."""
+    longest_ship_interval_seconds: float = 0.25
+    """Between shipments at most: on a busy machine they wait, so that fewer, larger ones do not add to its load."""
     heartbeat_interval_seconds: float = 2.0
     adopt_interval_seconds: float = 2.0
     backoff_base_seconds: float = 0.1
@@ -82,13 +88,19 @@ class Shipper:
     async def run(self) -> None:
         """Ship for ever."""
         while True:
+            began = self._monotonic()
             verdict = await self.ship_once()
             if verdict is Verdict.AWAY:
                 await self._sleep(self._backoff.next_seconds())
                 continue
             self._backoff.reset()
             if self._journal.unshipped_bytes < self._timing.batch_bytes:
-                await self._sleep(self._timing.ship_interval_seconds)
+                await self._sleep(self._pause_seconds(self._monotonic() - began))
+
+    def _pause_seconds(self, took_seconds: float) -> float:
+        timing = self._timing
+        longest = max(timing.ship_interval_seconds, timing.longest_ship_interval_seconds)
+        return min(longest, max(timing.ship_interval_seconds, _PAUSE_PER_SHIPMENT * took_seconds))
 
     async def ship_once(self) -> Verdict:
         """Send the next batch and the heartbeat if one is due. ACCEPTED when there was nothing to send."""

@@ -61,14 +61,13 @@ async def reserve_attempt(
 
 def judge_bill(end: AttemptEnd) -> int | None:
     """Return what an attempt that was sent is billed, nano-USD; None when nobody knows."""
-    report = end.report
-    if report.usage.source is UsageSource.REPORTED:
-        return report.cost_nano_usd
+    if end.usage.source is UsageSource.REPORTED:
+        return end.cost_nano_usd
     refused = (
-        report.usage.source is UsageSource.NONE
-        and report.status is not None
-        and not 200 <= report.status < 300
-        and report.status not in _GATEWAY_TIMEOUTS
+        end.usage.source is UsageSource.NONE
+        and end.status is not None
+        and not 200 <= end.status < 300
+        and end.status not in _GATEWAY_TIMEOUTS
     )
     return 0 if refused else None
 
