@@ -9,7 +9,6 @@ import contextlib
 import logging
 import secrets
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -266,4 +265,4 @@ def _read_token(path: str) -> str:
 
 
 def _make_request_id() -> str:
-    return f"hr-{uuid.uuid4().hex}"
+    return f"hr-{secrets.token_hex(16)}"

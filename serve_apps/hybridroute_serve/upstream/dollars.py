@@ -4,6 +4,7 @@ What no usage was seen of counts in full, unless the upstream never got the requ
 `keeper.budget_client.DollarAccounts`; the answers to a request that is not affordable, or has no bound, are made here.
 """
 
+from functools import lru_cache
 from typing import Protocol
 
 from hybridroute_api.serving import Upstream
@@ -50,13 +51,18 @@ async def reserve_attempt(
     now_unix: float,
 ) -> Reservation | AttemptFailure:
     """Reserve the most that this attempt can cost, or say why it is not sent."""
-    terms = BoundTerms(output_cap_tokens=upstream.max_output_tokens)
+    terms = _terms(upstream.max_output_tokens)
     bound = bound_request(request.body, request.parsed.api, upstream.prices, terms)
     if isinstance(bound, Unbounded):
         answer = unbounded_cost(bound.parameter, bound.reason)
         return AttemptFailure(Outcome.REJECTED, answer, f"unbounded: {bound.parameter}")
     answered = await accounts.reserve(attempt_id, client, bound.nano_usd)
     return answered if isinstance(answered, Reservation) else _refuse(answered, now_unix)
+
+
+@lru_cache
+def _terms(output_cap_tokens: int) -> BoundTerms:
+    return BoundTerms(output_cap_tokens=output_cap_tokens)
 
 
 def judge_bill(end: AttemptEnd) -> int | None:
