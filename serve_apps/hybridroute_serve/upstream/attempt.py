@@ -132,14 +132,24 @@ class Attempt:
             self._outcome = Outcome.CANCELLED
             raise
         finally:
-            if self._response is not None and not self._worth_draining():
-                self._response.close()
+            if not self._worth_draining():
+                self._hang_up()
             self._close(failure)
-        if self._response is not None and self._worth_draining():
-            await drain(self._response)
+        await self._let_go()
         if failure is not None:
             self._log_failure(failure.detail)
         return failure
+
+    def _hang_up(self) -> None:
+        response, self._response = self._response, None
+        if response is not None:
+            response.close()
+
+    async def _let_go(self) -> None:
+        # The answer knows this attempt by its `on_sent`: held here any longer, it would be left to the collector.
+        response, self._response = self._response, None
+        if response is not None:
+            await drain(response)
 
     def _close(self, failure: AttemptFailure | None) -> None:
         usage = self._final_usage()
