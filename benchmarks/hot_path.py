@@ -12,6 +12,7 @@ HTTP, which nothing but this benchmark does. Serve and HAProxy are not in it.
 import argparse
 import asyncio
 import cProfile
+import gc
 import json
 import os
 import tempfile
@@ -40,6 +41,7 @@ from hybridroute_api.v1alpha1.resource import HybridRoute
 from hybridroute_api.vocabulary import InternalHeader
 from hybridroute_cli.upstreams import find_upstreams
 from hybridroute_render.live import render_live_policy
+from hybridroute_serve.apps.replica import collect_seldom
 from hybridroute_serve.keeper.app import build_keeper_app
 from hybridroute_serve.router.app import RouterApp
 from hybridroute_serve.router.path_client import PathAnswer
@@ -119,13 +121,15 @@ class _Body:
     def __init__(self, messages: asyncio.Queue[MutableMapping[str, Any]]) -> None:
         self._messages = messages
 
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        more = True
-        while more:
+        self._more = True
+
+    async def readany(self) -> bytes:
+        body = b""
+        while self._more and not body:
             message = await self._messages.get()
-            if message.get("body"):
-                yield message["body"]
-            more = message.get("more_body", False)
+            self._more = message.get("more_body", False)
+            body = message.get("body", b"")
+        return body
 
 
 class CalledPath:
@@ -196,7 +200,14 @@ class Rig:
 
     async def serve(self, name: str, app: ASGIApp) -> None:
         """Serve an application as Serve's replicas do: uvicorn with httptools."""
-        config = uvicorn.Config(app, host=HOST, port=self.ports[name], access_log=False, log_level="warning")
+        config = uvicorn.Config(
+            app,
+            host=HOST,
+            port=self.ports[name],
+            access_log=False,
+            log_level="warning",
+            timeout_keep_alive=90,
+        )
         server = uvicorn.Server(config)
         server.capture_signals = nullcontext  # type: ignore[method-assign]
         self.servers.append(asyncio.create_task(server.serve()))
@@ -270,6 +281,10 @@ async def measure(kind: str, arguments: argparse.Namespace, folder: Path) -> dic
     await rig.start(kind)
     while await ask(rig.ports["router"], 64, stream=False):  # noqa: ASYNC110 - nothing says that all is there
         await asyncio.sleep(0.2)  # the keeper's first lease is on its way
+    # As Serve and `apps.replica` do in each replica.
+    collect_seldom()
+    gc.collect()
+    gc.freeze()
     found: dict[str, list[float]] = {"request": [], "stream": []}
     for _ in range(arguments.rounds):
         for name, count in (

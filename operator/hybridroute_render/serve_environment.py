@@ -32,6 +32,9 @@ def render_serve_environment(ports: ServePorts, *, cores: int) -> dict[str, str]
         # A client that is to send and does not is left after this, and not after an hour. Silence of an answer does
         # not count.
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
+        # HAProxy's exporter stays. Off is a log line a request and hop, which a Python process would read into Ray's
+        # metrics; the keeper's are the exact account.
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.haproxy_metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.haproxy_stats),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports.fallback_proxy),

@@ -72,19 +72,23 @@ class Journal:
 
     def open_request(self, request: OpenRequest) -> None:
         """Journal a request before it is handed on."""
-        self._append_open(request.request_id, encode_line(Kind.OPEN_REQUEST, request))
+        line = self._open_lines[request.request_id] = encode_line(Kind.OPEN_REQUEST, request)
+        self._append(line)
 
     def close_request(self, record: DecisionRecord) -> None:
         """Journal a request's record. A request that was refused at once needs no open before it."""
-        self._append_close(record.request_id, encode_line(Kind.RECORD, record))
+        self._open_lines.pop(record.request_id, None)
+        self._append(encode_line(Kind.RECORD, record))
 
     def open_attempt(self, attempt: OpenAttempt) -> None:
         """Journal an attempt before it is sent."""
-        self._append_open(attempt.attempt_id, encode_line(Kind.OPEN_ATTEMPT, attempt))
+        line = self._open_lines[attempt.attempt_id] = encode_line(Kind.OPEN_ATTEMPT, attempt)
+        self._append(line)
 
     def close_attempt(self, report: AttemptReport) -> None:
         """Journal an attempt's report."""
-        self._append_close(report.attempt_id, encode_line(Kind.ATTEMPT, report))
+        self._open_lines.pop(report.attempt_id, None)
+        self._append(encode_line(Kind.ATTEMPT, report))
 
     @property
     def open_count(self) -> int:
@@ -137,24 +141,19 @@ class Journal:
         while self._unwritten and self._write(self._unwritten[0]):
             self._unwritten.popleft()
 
-    def _append_open(self, key: str, line: bytes) -> None:
-        self._open_lines[key] = line
-        self._append(line)
-
-    def _append_close(self, key: str, line: bytes) -> None:
-        self._open_lines.pop(key, None)
-        self._append(line)
-
     def _append(self, line: bytes) -> None:
-        self.retry_unwritten()
+        if self._unwritten:
+            self.retry_unwritten()
         if self._unwritten or not self._write(line):
             self._unwritten.append(line)
 
     def _write(self, line: bytes) -> bool:
         try:
-            if self._segments[-1].size_bytes >= self._segment_bytes:
-                self._segments.append(self._create_segment())
-            self._segments[-1].append(line)
+            segment = self._segments[-1]
+            if segment.size_bytes >= self._segment_bytes:
+                segment = self._create_segment()
+                self._segments.append(segment)
+            segment.append(line)
         except OSError as error:
             self.write_errors += 1
             if self.write_errors == 1:
@@ -177,4 +176,3 @@ class Journal:
             raise
         self._fresh_bytes = segment.shipped_bytes = segment.size_bytes
         return segment
-

@@ -34,10 +34,7 @@ def insert_records(
         connection,
         "requests (request_id, ingested_at, received_at, body)",
         _RECORD_ROW,
-        [
-            (record.request_id, now, record.received_at, _ENCODER.encode(record))
-            for record in records
-        ],
+        [(record.request_id, now, record.received_at, _ENCODER.encode(record)) for record in records],
     )
     fresh = [record for record in records if _take(new, record.request_id)]
     connection.execute(
@@ -79,9 +76,7 @@ def insert_attempts(
     return [priced for priced in reports if _take(new, priced[0].attempt_id)]
 
 
-def _insert(
-    connection: sqlite3.Connection, into: str, row: str, rows: Sequence[tuple[Any, ...]]
-) -> set[str]:
+def _insert(connection: sqlite3.Connection, into: str, row: str, rows: Sequence[tuple[Any, ...]]) -> set[str]:
     """Insert rows whose first column is their id; return the ids that were not known."""
     name = into[into.index("(") + 1 : into.index(",")]
     new: set[str] = set()

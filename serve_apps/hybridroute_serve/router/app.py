@@ -60,6 +60,8 @@ _SUPPORTED = (
 )
 _HOT = {path: api for api, path in OPERATIONS.items()}
 _IDLE_CONNECTION_SECONDS = 60.0
+_UNASKED_HEADERS = ("accept", "accept-encoding", "user-agent")
+"""What aiohttp adds to each request by itself, and no application of the route reads."""
 _CLIENTS_SECONDS = 1.0
 """Between two looks at the clients file."""
 
@@ -159,7 +161,12 @@ class RouterApp:
         token = await asyncio.to_thread(_read_token, args.token_file)
         # No limit: a stream holds its connection, and admission is the paths' own.
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_CONNECTION_SECONDS)
-        self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=_UNASKED_HEADERS,
+        )
         recall = Recall()
         self._slm = BackendMonitor(
             self._session, args.slm_backend_metrics_url, args.slm_backend, on_down=recall.recall_all

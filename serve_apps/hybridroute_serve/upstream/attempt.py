@@ -284,7 +284,8 @@ class Attempt:
 
     async def _pass_on(self, chunk: bytes, *, more: bool = True) -> None:
         self._client_blocked = True
-        await send_chunk(self._send, chunk, more=more)
+        # As `send_chunk` does, without a coroutine more a chunk.
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": more})
         self._client_blocked = False
 
     def _see_content(self) -> None:
