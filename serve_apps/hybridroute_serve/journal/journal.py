@@ -48,6 +48,8 @@ class Journal:
         self.directory = directory
         self.owner = OwnerLine(replica=replica, app=app, started_at=started_at)
         self.write_errors = 0
+        self.is_urgent = False
+        """What another replica may soon ask the keeper for is not shipped yet."""
         self._segment_bytes = segment_bytes
         self._sequence = 0
         self._fresh_bytes = 0
@@ -78,6 +80,8 @@ class Journal:
     def close_request(self, record: DecisionRecord) -> None:
         """Journal a request's record. A request that was refused at once needs no open before it."""
         self._open_lines.pop(record.request_id, None)
+        if record.conversation_key is not None:
+            self.is_urgent = True
         self._append(encode_line(Kind.RECORD, record))
 
     def open_attempt(self, attempt: OpenAttempt) -> None:
