@@ -111,10 +111,7 @@ class LeaseAccount:
             return True
         if since < _REPORT_SECONDS:
             return False
-        says_something = self._lease.settled > self._lease.reported or (
-            self._gives_back and self._lease.unheld > 0
-        )
-        return says_something
+        return self._lease.settled > self._lease.reported or (self._gives_back and self._lease.unheld > 0)
 
     def call(self, now: float, *, needed_nano_usd: int = 0) -> LeaseCall:
         """Return what to send. `needed_nano_usd`: the sum of the upper bounds that wait, 0 for none.

@@ -107,6 +107,8 @@ class Journal:
     def peek_pending(self, limit_bytes: int) -> Pending | None:
         """Read the next lines to ship, about `limit_bytes` of them; None when the keeper has everything."""
         for segment in self._segments:
+            if segment.shipped_bytes == segment.size_bytes:
+                continue
             data = segment.read_lines(segment.shipped_bytes, limit_bytes)
             if data:
                 return Pending(segment, segment.shipped_bytes + len(data), collect_closes(data))

@@ -1,7 +1,8 @@
 """The journal's line format: one JSON object a line, `{"kind": …, "body": …}`. Pure.
 
 A close travels to the keeper as the bytes it was written with: the shipper sees its kind by how it begins and copies
-its body into a batch, so that a record is encoded once in its life and parsed by nobody but the keeper. Used by the journal, the shipper and adoption.
+its body into a batch, so that a record is encoded once in its life and parsed by nobody but the keeper. Used by the
+journal, the shipper and adoption.
 """
 
 from collections.abc import Iterable

@@ -49,8 +49,9 @@ class Relay:
     ) -> AttemptFailure | None:
         """Make attempt `number` of a request. None: an answer has been sent, whole or cut short.
 
-        `seconds`: how long it may take, where that is less than the target's own total. `observe_busy_seconds` is asked once, when the attempt has ended, for its share of the replica's busy time;
-        `books` are told of its begin, content and end.
+        `seconds`: how long it may take, where that is less than the target's own total. `observe_busy_seconds` is
+        asked once, when the attempt has ended, for its share of the replica's busy time; `books` are told of its
+        begin, content and end.
         """
         attempt = Attempt(
             self._parts,
