@@ -18,8 +18,8 @@ __all__ = ["Backoff", "MakeHeartbeat", "Shipper", "ShipperTiming", "Sleep", "pos
 _LOG = logging.getLogger(__name__)
 
 _LOOKS_AFTER_SHIPMENT = 5
-"""A shipment costs a few milliseconds of replica, ingress and keeper, whatever is in it: one is followed by a rest of
-so many intervals, unless something urgent comes.
+"""Most of what a shipment costs replica, ingress and keeper does not depend on what is in it, so one is followed by a
+rest of so many intervals, unless something urgent comes.
 """
 
 MakeHeartbeat = Callable[[bool], ReplicaHeartbeat]

@@ -70,7 +70,7 @@ class RelayRequest:
     """Those that may go to the upstream."""
 
     def with_headers(self, headers: list[tuple[bytes, bytes]]) -> "RelayRequest":
-        """Return it with other headers; `dataclasses.replace` takes several times as long."""
+        """Return it with other headers: by hand, for `dataclasses.replace` goes through the fields one by one."""
         return RelayRequest(self.request_id, self.gate, self.operation, self.parsed, self.body, headers)
 
 
