@@ -16,6 +16,7 @@ from ray.serve import Application
 
 from hybridroute_api.records import AttemptReport, DecisionRecord, OpenAttempt, OpenRequest
 from hybridroute_api.serving import LivePolicy, LlmProxyArgs, RouterArgs
+from hybridroute_api.vocabulary import Api
 from hybridroute_serve.apps.replica import bind_application, replica_name
 from hybridroute_serve.auth.clients import Client
 from hybridroute_serve.keeper.client import LivePolicySource
@@ -26,7 +27,7 @@ from hybridroute_serve.routing.embedding import load_static_embedder
 from hybridroute_serve.upstream.client import UpstreamClient
 from hybridroute_serve.upstream.door import PathDoor, read_relay_request
 from hybridroute_serve.upstream.relay import Relay
-from hybridroute_serve.upstream.target import provider_target
+from hybridroute_serve.upstream.target import AttemptTarget, provider_target
 from hybridroute_serve.wire.asgi import ASGIApp, Receive, Scope, Send, send_answer
 
 __all__ = ["IMPORT_PATHS", "build_llm_proxy", "build_router"]
@@ -82,6 +83,7 @@ class BareLlmProxy:
         self._args = args
         self._client = UpstreamClient()
         self._policy: LivePolicy | None = None
+        self._targets: dict[Api, AttemptTarget] = {}
 
     async def build_app(self) -> ASGIApp:
         """Make the application."""
@@ -103,7 +105,7 @@ class BareLlmProxy:
         policy = self._policy
         assert policy is not None, "asked before the policy had come"
         request = await read_relay_request(path, scope, receive, policy.max_body_bytes)
-        target = provider_target(policy.llm.primary, request.parsed.api)
+        target = self._targets[request.parsed.api]
         failure = await self._relay.attempt(request, target, send, number=1)
         if failure is not None:
             await send_answer(send, failure.answer.status, failure.answer.body(), failure.headers())
@@ -119,6 +121,7 @@ class BareLlmProxy:
 
     async def _apply(self, document: LivePolicy) -> None:
         self._policy = document
+        self._targets = {api: provider_target(document.llm.primary, api) for api in Api}
 
 
 def build_router(args: RouterArgs) -> Application:

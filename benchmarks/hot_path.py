@@ -1,17 +1,19 @@
 """Processor time a request of router and llm-proxy, in one process and without Ray: for changes to the hot path.
 
-    python -m benchmarks.hot_path [--kinds full,bare,merged] [--requests 500] [--rounds 3] [--profile FOLDER]
+    python -m benchmarks.hot_path [--kinds full,merged,bare] [--requests 300] [--rounds 12] [--profile FOLDER]
 
 Client, upstream, keeper, llm-proxy and router are servers of one event loop, joined over loopback; what is counted is
 the process's own time, which other processes of a busy machine stretch little, where requests/s say nothing. The part
 of client and upstream is measured without a gateway and taken off. `full`: everything on, as in `benchmarks.gateway`.
 `bare`: `benchmarks.bare`. `merged`: everything on, and the router calls the llm-proxy as a function instead of over
-HTTP, which nothing but this benchmark does. Serve and HAProxy are not in it.
+HTTP, which nothing but this benchmark does. Serve and HAProxy are not in it. The kinds take turns, and each is compared
+with the last named.
 """
 
 import argparse
 import asyncio
 import cProfile
+import gc
 import json
 import os
 import tempfile
@@ -23,7 +25,7 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import uvicorn
 import uvloop
@@ -40,6 +42,7 @@ from hybridroute_api.v1alpha1.resource import HybridRoute
 from hybridroute_api.vocabulary import InternalHeader
 from hybridroute_cli.upstreams import find_upstreams
 from hybridroute_render.live import render_live_policy
+from hybridroute_serve.apps.replica import collect_seldom
 from hybridroute_serve.keeper.app import build_keeper_app
 from hybridroute_serve.router.app import RouterApp
 from hybridroute_serve.router.path_client import PathAnswer
@@ -53,6 +56,8 @@ PATH: Final = "/v1/chat/completions"
 CONNECTIONS: Final = 16
 STREAMS_PER_REQUEST: Final = 4
 """A stream costs several times a request, so there are fewer of them."""
+SHIPPED_SECONDS: Final = 0.3
+"""Until the journals' lines have reached the keeper: that is a part of what a request costs."""
 EXPOSITION: Final = b"".join(
     b'haproxy_backend_active_servers{proxy="http-%b"} %d\n' % pair
     for pair in ((b"llm-proxy", 1), (b"router", 1), (b"slm", 0))
@@ -119,13 +124,15 @@ class _Body:
     def __init__(self, messages: asyncio.Queue[MutableMapping[str, Any]]) -> None:
         self._messages = messages
 
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        more = True
-        while more:
+        self._more = True
+
+    async def readany(self) -> bytes:
+        body = b""
+        while self._more and not body:
             message = await self._messages.get()
-            if message.get("body"):
-                yield message["body"]
-            more = message.get("more_body", False)
+            self._more = message.get("more_body", False)
+            body = message.get("body", b"")
+        return body
 
 
 class CalledPath:
@@ -196,7 +203,14 @@ class Rig:
 
     async def serve(self, name: str, app: ASGIApp) -> None:
         """Serve an application as Serve's replicas do: uvicorn with httptools."""
-        config = uvicorn.Config(app, host=HOST, port=self.ports[name], access_log=False, log_level="warning")
+        config = uvicorn.Config(
+            app,
+            host=HOST,
+            port=self.ports[name],
+            access_log=False,
+            log_level="warning",
+            timeout_keep_alive=90,
+        )
         server = uvicorn.Server(config)
         server.capture_signals = nullcontext  # type: ignore[method-assign]
         self.servers.append(asyncio.create_task(server.serve()))
@@ -264,59 +278,121 @@ async def expose(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         writer.close()
 
 
-async def measure(kind: str, arguments: argparse.Namespace, folder: Path) -> dict[str, list[float]]:
-    """Return µs a request and a stream by round, less what client and upstream take by themselves."""
+async def serve_rounds(kind: str, arguments: argparse.Namespace, folder: Path, orders: TextIO) -> None:
+    """Measure a round whenever the parent says so, and print what was found; profile when it says that."""
     rig = Rig(folder)
     await rig.start(kind)
     while await ask(rig.ports["router"], 64, stream=False):  # noqa: ASYNC110 - nothing says that all is there
         await asyncio.sleep(0.2)  # the keeper's first lease is on its way
-    found: dict[str, list[float]] = {"request": [], "stream": []}
-    for _ in range(arguments.rounds):
-        for name, count in (
-            ("request", arguments.requests),
-            ("stream", arguments.requests // STREAMS_PER_REQUEST),
-        ):
-            spent = {}
-            for where in ("upstream", "router"):
-                before = time.process_time()
-                failed = await ask(rig.ports[where], count, stream=name == "stream")
-                spent[where] = time.process_time() - before
-                if failed:
-                    raise SystemExit(f"{kind}: {len(failed)} of {count} failed, such as {failed[0][:300]!r}")
-            found[name].append(1e6 * (spent["router"] - spent["upstream"]) / count)
-    if arguments.profile is not None:
-        arguments.profile.mkdir(parents=True, exist_ok=True)
-        for name, count in (("request", arguments.requests), ("stream", arguments.requests // 4)):
-            profile = cProfile.Profile(time.process_time)
-            profile.enable()
-            await ask(rig.ports["router"], count, stream=name == "stream")
-            profile.disable()
-            profile.dump_stats(arguments.profile / f"{kind}-{name}.prof")
-    return found
+    # As Serve and `apps.replica` do in each replica.
+    collect_seldom()
+    gc.collect()
+    gc.freeze()
+    loop = asyncio.get_running_loop()
+    print("{}", flush=True)
+    while order := (await loop.run_in_executor(None, orders.readline)).strip():
+        if order == "profile":
+            await write_profiles(rig, kind, arguments)
+        found = {name: await measure(rig, kind, arguments, name) for name in ("request", "stream")}
+        print(json.dumps(found), flush=True)
+
+
+async def measure(rig: Rig, kind: str, arguments: argparse.Namespace, name: str) -> float:
+    """Return µs a request or a stream, less what client and upstream take by themselves."""
+    count = arguments.requests // (1 if name == "request" else STREAMS_PER_REQUEST)
+    spent = {}
+    for where in ("upstream", "router"):
+        before = time.process_time()
+        failed = await ask(rig.ports[where], count, stream=name == "stream")
+        if where == "router":
+            await asyncio.sleep(SHIPPED_SECONDS)
+        spent[where] = time.process_time() - before
+        if failed:
+            raise SystemExit(f"{kind}: {len(failed)} of {count} failed, such as {failed[0][:300]!r}")
+    return 1e6 * (spent["router"] - spent["upstream"]) / count
+
+
+async def write_profiles(rig: Rig, kind: str, arguments: argparse.Namespace) -> None:
+    """Profile a round of requests and one of streams."""
+    arguments.profile.mkdir(parents=True, exist_ok=True)
+    for name, count in (
+        ("request", arguments.requests),
+        ("stream", arguments.requests // STREAMS_PER_REQUEST),
+    ):
+        profile = cProfile.Profile(time.process_time)
+        profile.enable()
+        await ask(rig.ports["router"], count, stream=name == "stream")
+        profile.disable()
+        profile.dump_stats(arguments.profile / f"{kind}-{name}.prof")
+
+
+class Child:
+    """One kind in a process of its own."""
+
+    def __init__(self, kind: str, arguments: argparse.Namespace) -> None:
+        self.kind = kind
+        told, self._tell = os.pipe()
+        heard, says = os.pipe()
+        self._pid = os.fork()
+        if not self._pid:
+            os.close(self._tell)
+            os.dup2(says, 1)
+            with tempfile.TemporaryDirectory() as folder, os.fdopen(told) as orders:
+                uvloop.run(serve_rounds(kind, arguments, Path(folder), orders))
+                os._exit(0)  # uvicorn's servers and what they have in hand end with the process
+        os.close(told)
+        os.close(says)
+        self._heard = os.fdopen(heard)
+
+    def hear(self) -> dict[str, float]:
+        """Return what the child found."""
+        line = self._heard.readline()
+        if not line:
+            raise SystemExit(f"{self.kind} was not measured")
+        found: dict[str, float] = json.loads(line)
+        return found
+
+    def order(self, what: str) -> dict[str, float]:
+        """Have a round measured, or end the child with an empty line."""
+        os.write(self._tell, f"{what}\n".encode())
+        if what:
+            return self.hear()
+        os.waitpid(self._pid, 0)
+        return {}
 
 
 def main() -> None:
-    """Measure one kind after the other, each in a process of its own."""
-    kinds = {name: name for name in ("full", "bare", "merged")}
+    """Measure the kinds in turns, each in a process of its own."""
+    kinds = {name: name for name in ("full", "merged", "bare")}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kinds", type=partial(named, kinds), default=list(kinds))
     parser.add_argument(
-        "--requests", type=int, default=500, help="of each round, and a quarter as many streams"
+        "--requests", type=int, default=300, help="of each round, and a quarter as many streams"
     )
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--profile", type=Path, help="folder for cProfile's files")
     arguments = parser.parse_args()
+    children = []
     for kind in arguments.kinds:
-        if not (child := os.fork()):
-            with tempfile.TemporaryDirectory() as folder:
-                found = uvloop.run(measure(kind, arguments, Path(folder)))
-                for name, values in found.items():
-                    print(f"{kind}: {shown(values, '{:.0f}')} µs a {name}", flush=True)
-                os._exit(0)  # uvicorn's servers and what they have in hand end with the process
-        if os.waitpid(child, 0)[1]:
-            raise SystemExit(f"{kind} was not measured")
+        children.append(Child(kind, arguments))
+        children[-1].hear()
+    rounds = [{child.kind: child.order("round") for child in children} for _ in range(arguments.rounds)]
+    for child in children:
+        if arguments.profile is not None:
+            child.order("profile")
+        child.order("")
+    last = children[-1].kind
+    for name in ("request", "stream"):
+        for child in children:
+            values = [one[child.kind][name] for one in rounds]
+            quiet = sorted(values)[: max(1, len(values) // 4)]
+            ratios = [one[child.kind][name] / one[last][name] for one in rounds]
+            print(
+                f"{child.kind}: {shown(values, '{:.0f}')} µs a {name}, {sum(quiet) / len(quiet):.0f} in the quietest"
+                f" quarter of rounds; {shown(ratios, '{:.2f}')} times {last} of the same round"
+            )
 
 
 if __name__ == "__main__":

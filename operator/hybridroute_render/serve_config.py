@@ -47,6 +47,11 @@ _ONGOING_PER_TARGET = 10
 CPU_APP_CPUS = 0.25
 """Logical CPUs of a router, llm-proxy or keeper replica: they wait for others most of the time."""
 
+_LOGGING = {"log_level": "WARNING", "enable_access_log": False}
+"""Of Serve's own lines. It writes one a request and hop, at INFO; the keeper's records say more, once. The filter alone
+would let each line be made and then throw it away.
+"""
+
 _AUTOSCALING_INTERVAL_SECONDS = 1.0
 _AUTOSCALING_LOOK_BACK_SECONDS = 4.0
 
@@ -134,6 +139,7 @@ def _application(name: str, args: dict[str, Any], deployment: dict[str, Any]) ->
         "route_prefix": _PREFIXES[name],
         "import_path": f"hybridroute_serve.apps.{module}:build",
         "args": args,
+        "logging_config": dict(_LOGGING),
         "deployments": [{"name": name, "graceful_shutdown_timeout_s": LONGEST_STREAM_SECONDS} | deployment],
     }
 

@@ -46,6 +46,9 @@ def render_serve_environment(ports: ServePorts, *, cores: int) -> dict[str, str]
         "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(64 * 1024),
         # The one setting that Serve writes into HAProxy's defaults as it is: lines of ours ride on it (decision 13).
         "RAY_SERVE_HAPROXY_RETRY_ON": "\n    ".join(("conn-failure", *_HAPROXY_OPTIONS)),
+        # HAProxy's exporter stays. Off is a log line a request and hop, which a Python process would read into Ray's
+        # metrics; the keeper's are the exact account.
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.haproxy_metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.haproxy_stats),
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports.fallback_proxy),

@@ -68,6 +68,7 @@ _TEXT_PART_KEYS = frozenset({"type", "text", "refusal"})
 _TOOL_TYPES = frozenset({"function", "custom"})
 """Tools that run at the client."""
 _TOOL_KEYS = _TOOL_TYPES | {"type"}
+_DEFINITIONS = frozenset({"tools", "functions", "response_format"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,8 @@ def _bound(body: bytes, api: Api, prices: TokenPrices, terms: BoundTerms) -> Bou
 
 
 def _check_parameters(given: Mapping[str, Any], terms: BoundTerms) -> None:
+    if _FREE_PARAMETERS.issuperset(given):
+        return
     for name, value in given.items():
         if name in _FREE_PARAMETERS or name in terms.free_parameters:
             continue
@@ -165,19 +168,18 @@ def _bound_text(body: bytes, fields: Any) -> int:
 def _bound_messages(messages: Any, terms: BoundTerms) -> int:
     tokens = 0
     for number, message in enumerate(_list_of_objects(messages, "messages")):
-        where = f"messages[{number}]"
-        for name, value in message.items():
+        for name, value in () if _MESSAGE_KEYS.issuperset(message) else message.items():
             if value is not None and name not in _MESSAGE_KEYS:
                 reason = (
                     "stored audio is billed" if name == "audio" else "it is not known to be free of charge"
                 )
-                raise _NoBoundError(f"{where}.{name}", reason)
+                raise _NoBoundError(f"messages[{number}].{name}", reason)
         tokens += terms.message_tokens
         content = message.get("content")
         if isinstance(content, list):
-            tokens += _bound_parts(content, f"{where}.content", terms)
+            tokens += _bound_parts(content, f"messages[{number}].content", terms)
         elif content is not None and not isinstance(content, str):
-            raise _NoBoundError(f"{where}.content", "it is neither text nor a list of parts")
+            raise _NoBoundError(f"messages[{number}].content", "it is neither text nor a list of parts")
     return tokens
 
 
@@ -197,6 +199,8 @@ def _bound_parts(parts: Sequence[Any], where: str, terms: BoundTerms) -> int:
 
 def _bound_definitions(given: Mapping[str, Any]) -> int:
     """Return the bytes of tools and schemas twice more, for indents; refuse tools that run at the provider."""
+    if _DEFINITIONS.isdisjoint(given):
+        return 0
     for number, tool in enumerate(_list_of_objects(given.get("tools", []), "tools")):
         if tool.get("type") not in _TOOL_TYPES:
             raise _NoBoundError(
@@ -206,7 +210,7 @@ def _bound_definitions(given: Mapping[str, Any]) -> int:
             odd = next(iter(tool.keys() - _TOOL_KEYS))
             raise _NoBoundError(f"tools[{number}].{odd}", "it is not known to be free of charge")
     definitions = [given[name] for name in ("tools", "functions", "response_format") if name in given]
-    return 2 * _bound_text(msgspec.json.encode(definitions), definitions) if definitions else 0
+    return 2 * _bound_text(msgspec.json.encode(definitions), definitions)
 
 
 def _output_cap(given: Mapping[str, Any], terms: BoundTerms) -> int:

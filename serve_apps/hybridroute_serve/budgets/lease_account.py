@@ -109,10 +109,9 @@ class LeaseAccount:
             return True
         if not self._gives_back and 2 * self.available(now) < self._filled_nano_usd:
             return True
-        says_something = self._lease.settled > self._lease.reported or (
-            self._gives_back and self._lease.unheld > 0
-        )
-        return says_something and since >= _REPORT_SECONDS
+        if since < _REPORT_SECONDS:
+            return False
+        return self._lease.settled > self._lease.reported or (self._gives_back and self._lease.unheld > 0)
 
     def call(self, now: float, *, needed_nano_usd: int = 0) -> LeaseCall:
         """Return what to send. `needed_nano_usd`: the sum of the upper bounds that wait, 0 for none.

@@ -66,9 +66,9 @@ def price_all_llm(report: AttemptReport, primary: TokenPrices) -> int:
     if report.outcome not in _SERVED or report.gate == Gate.AUDIT:
         return 0
     usage = report.usage
-    cached_tokens = usage.cached_tokens if report.path is PathName.LLM else 0
-    counted = replace(usage, cached_tokens=cached_tokens)
-    return price_usage(counted, primary)
+    if usage.cached_tokens and report.path is not PathName.LLM:
+        usage = replace(usage, cached_tokens=0)
+    return price_usage(usage, primary)
 
 
 def is_served_on_trial(record: DecisionRecord) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hybridroute_api.records import AttemptReport, DecisionRecord, OpenAttempt, OpenRequest
-from hybridroute_serve.journal.lines import CLOSING_KINDS, Closes, Kind, OwnerLine, encode_line, parse_line
+from hybridroute_serve.journal.lines import Closes, Kind, OwnerLine, collect_closes, encode_line
 from hybridroute_serve.journal.segment import SUFFIX, Segment
 
 __all__ = ["Journal", "Pending"]
@@ -48,6 +48,8 @@ class Journal:
         self.directory = directory
         self.owner = OwnerLine(replica=replica, app=app, started_at=started_at)
         self.write_errors = 0
+        self.is_urgent = False
+        """What another replica may soon ask the keeper for is not shipped yet."""
         self._segment_bytes = segment_bytes
         self._sequence = 0
         self._fresh_bytes = 0
@@ -72,19 +74,25 @@ class Journal:
 
     def open_request(self, request: OpenRequest) -> None:
         """Journal a request before it is handed on."""
-        self._append_open(request.request_id, encode_line(Kind.OPEN_REQUEST, request))
+        line = self._open_lines[request.request_id] = encode_line(Kind.OPEN_REQUEST, request)
+        self._append(line)
 
     def close_request(self, record: DecisionRecord) -> None:
         """Journal a request's record. A request that was refused at once needs no open before it."""
-        self._append_close(record.request_id, encode_line(Kind.RECORD, record))
+        self._open_lines.pop(record.request_id, None)
+        if record.conversation_key is not None:
+            self.is_urgent = True
+        self._append(encode_line(Kind.RECORD, record))
 
     def open_attempt(self, attempt: OpenAttempt) -> None:
         """Journal an attempt before it is sent."""
-        self._append_open(attempt.attempt_id, encode_line(Kind.OPEN_ATTEMPT, attempt))
+        line = self._open_lines[attempt.attempt_id] = encode_line(Kind.OPEN_ATTEMPT, attempt)
+        self._append(line)
 
     def close_attempt(self, report: AttemptReport) -> None:
         """Journal an attempt's report."""
-        self._append_close(report.attempt_id, encode_line(Kind.ATTEMPT, report))
+        self._open_lines.pop(report.attempt_id, None)
+        self._append(encode_line(Kind.ATTEMPT, report))
 
     @property
     def open_count(self) -> int:
@@ -99,9 +107,11 @@ class Journal:
     def peek_pending(self, limit_bytes: int) -> Pending | None:
         """Read the next lines to ship, about `limit_bytes` of them; None when the keeper has everything."""
         for segment in self._segments:
+            if segment.shipped_bytes == segment.size_bytes:
+                continue
             data = segment.read_lines(segment.shipped_bytes, limit_bytes)
             if data:
-                return Pending(segment, segment.shipped_bytes + len(data), _collect_closes(data))
+                return Pending(segment, segment.shipped_bytes + len(data), collect_closes(data))
         return None
 
     def mark_shipped(self, pending: Pending) -> None:
@@ -137,24 +147,19 @@ class Journal:
         while self._unwritten and self._write(self._unwritten[0]):
             self._unwritten.popleft()
 
-    def _append_open(self, key: str, line: bytes) -> None:
-        self._open_lines[key] = line
-        self._append(line)
-
-    def _append_close(self, key: str, line: bytes) -> None:
-        self._open_lines.pop(key, None)
-        self._append(line)
-
     def _append(self, line: bytes) -> None:
-        self.retry_unwritten()
+        if self._unwritten:
+            self.retry_unwritten()
         if self._unwritten or not self._write(line):
             self._unwritten.append(line)
 
     def _write(self, line: bytes) -> bool:
         try:
-            if self._segments[-1].size_bytes >= self._segment_bytes:
-                self._segments.append(self._create_segment())
-            self._segments[-1].append(line)
+            segment = self._segments[-1]
+            if segment.size_bytes >= self._segment_bytes:
+                segment = self._create_segment()
+                self._segments.append(segment)
+            segment.append(line)
         except OSError as error:
             self.write_errors += 1
             if self.write_errors == 1:
@@ -177,12 +182,3 @@ class Journal:
             raise
         self._fresh_bytes = segment.shipped_bytes = segment.size_bytes
         return segment
-
-
-def _collect_closes(data: bytes) -> Closes:
-    closes = Closes()
-    for raw in data.split(b"\n"):
-        line = parse_line(raw)
-        if line is not None and line.kind in CLOSING_KINDS:
-            closes.add(line.kind, bytes(line.body))
-    return closes

@@ -1,7 +1,8 @@
 """The journal's line format: one JSON object a line, `{"kind": …, "body": …}`. Pure.
 
-A close travels to the keeper as the bytes it was written with: the shipper reads its kind and copies its body
-into a batch, so that a record is encoded once in its life. Used by the journal, the shipper and adoption.
+A close travels to the keeper as the bytes it was written with: the shipper sees its kind by how it begins and copies
+its body into a batch, so that a record is encoded once in its life and parsed by nobody but the keeper. Used by the
+journal, the shipper and adoption.
 """
 
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ __all__ = [
     "Kind",
     "Line",
     "OwnerLine",
+    "collect_closes",
     "encode_batch",
     "encode_line",
     "parse_attempt_id",
@@ -74,6 +76,7 @@ _OWNERS = msgspec.json.Decoder(OwnerLine)
 _OPEN_REQUESTS = msgspec.json.Decoder(OpenRequest)
 _OPEN_ATTEMPTS = msgspec.json.Decoder(OpenAttempt)
 _PREFIXES = {kind: f'{{"kind":"{kind}","body":'.encode() for kind in Kind}
+_CLOSING_PREFIXES = tuple((kind, _PREFIXES[kind]) for kind in (Kind.RECORD, Kind.ATTEMPT))
 
 
 def encode_line(
@@ -89,6 +92,17 @@ def parse_line(line: bytes) -> Line | None:
         return _LINES.decode(line)
     except msgspec.DecodeError:
         return None
+
+
+def collect_closes(data: bytes) -> "Closes":
+    """Return the closes among whole lines of one's own journal, which need no parsing."""
+    closes = Closes()
+    for line in data.split(b"\n"):
+        for kind, prefix in _CLOSING_PREFIXES:
+            if line.startswith(prefix):
+                closes.add(kind, line[len(prefix) : -1])
+                break
+    return closes
 
 
 def parse_request_id(body: msgspec.Raw) -> str:

@@ -17,6 +17,11 @@ __all__ = ["Backoff", "MakeHeartbeat", "Shipper", "ShipperTiming", "Sleep", "pos
 
 _LOG = logging.getLogger(__name__)
 
+_LOOKS_AFTER_SHIPMENT = 5
+"""Most of what a shipment costs replica, ingress and keeper does not depend on what is in it, so one is followed by a
+rest of so many intervals, unless something urgent comes.
+"""
+
 MakeHeartbeat = Callable[[bool], ReplicaHeartbeat]
 """Called with True for the last one."""
 Sleep = Callable[[float], Awaitable[None]]
@@ -27,6 +32,7 @@ class ShipperTiming:
     """Pace of the shipper."""
 
     ship_interval_seconds: float = 0.05
+    """Between two looks at the journal."""
     heartbeat_interval_seconds: float = 2.0
     adopt_interval_seconds: float = 2.0
     backoff_base_seconds: float = 0.1
@@ -77,27 +83,38 @@ class Shipper:
         self._sleep = sleep
         self._backoff = Backoff(timing, random)
         self._next_heartbeat_at = float("-inf")
+        self._has_sent = False
         self.refused_lines = 0
 
     async def run(self) -> None:
         """Ship for ever."""
         while True:
+            self._has_sent = False
             verdict = await self.ship_once()
             if verdict is Verdict.AWAY:
                 await self._sleep(self._backoff.next_seconds())
                 continue
             self._backoff.reset()
             if self._journal.unshipped_bytes < self._timing.batch_bytes:
-                await self._sleep(self._timing.ship_interval_seconds)
+                await self._rest()
+
+    async def _rest(self) -> None:
+        """Wait before the next look; longer after a shipment, so that what a busy replica reports travels together."""
+        for _ in range(_LOOKS_AFTER_SHIPMENT if self._has_sent else 1):
+            await self._sleep(self._timing.ship_interval_seconds)
+            if self._journal.is_urgent:
+                return
 
     async def ship_once(self) -> Verdict:
         """Send the next batch and the heartbeat if one is due. ACCEPTED when there was nothing to send."""
         self._journal.retry_unwritten()
+        self._journal.is_urgent = False
         pending = self._journal.peek_pending(self._timing.batch_bytes)
         now = self._monotonic()
         heartbeats = [self._make_heartbeat(False)] if now >= self._next_heartbeat_at else []
         closes = pending.closes if pending is not None else Closes()
         if heartbeats or closes:
+            self._has_sent = True
             verdict = await self._send(closes, heartbeats)
             if verdict is not Verdict.ACCEPTED:
                 return verdict

@@ -165,12 +165,13 @@ class DollarAccounts:
         """Return the accounts to reserve from; while nobody knows, all that there could be: the keeper says."""
         wanted = (ROUTE_ACCOUNT,) if client is None else (ROUTE_ACCOUNT, client_account(client))
         terms = self._source.terms
-        lines = self._lines
-        return tuple(
-            name
-            for name in wanted
-            if (terms is None or name in terms) and not (name in lines and lines[name].is_unbudgeted)
-        )
+        names = []
+        for name in wanted:
+            if terms is None or name in terms:
+                line = self._lines.get(name)
+                if line is None or not line.is_unbudgeted:
+                    names.append(name)
+        return tuple(names)
 
     def _line(self, name: str) -> LeaseLine:
         line = self._lines.get(name)
@@ -182,17 +183,19 @@ class DollarAccounts:
     def _hold(self, attempt_id: str, names: tuple[str, ...], nano_usd: int) -> Reservation | None:
         lines = [self._line(name) for name in names]
         accounts = [line.account for line in lines]
-        holds = hold_from_all(accounts, nano_usd, self._monotonic())
+        now = self._monotonic()
+        holds = hold_from_all(accounts, nano_usd, now)
         if holds is None:
             return None
         for line in lines:
-            line.tend()
+            if line.account.is_call_due(now):
+                line.tend()
         return Reservation(
             attempt_id,
             nano_usd,
-            valid_until=min((hold.valid_until for hold in holds), default=math.inf),
-            lease_ids=tuple(hold.lease_id for hold in holds),
-            holds=tuple(zip(accounts, holds, strict=True)),
+            min([hold.valid_until for hold in holds], default=math.inf),
+            tuple([hold.lease_id for hold in holds]),
+            tuple(zip(accounts, holds, strict=True)),
         )
 
     async def _claim(self, claim: Claim) -> Reservation | Denied:

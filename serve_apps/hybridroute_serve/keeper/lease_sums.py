@@ -6,9 +6,7 @@ outlive the records that they were added up from, and the keeper's process. Who 
 
 import json
 import sqlite3
-from collections.abc import Sequence
-
-from hybridroute_api.records import AttemptReport
+from collections.abc import Mapping, Sequence
 
 __all__ = ["LeaseSums"]
 
@@ -19,12 +17,12 @@ class LeaseSums:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def add(self, report: AttemptReport) -> None:
-        """Add a report that was not seen before."""
+    def add(self, settled: Mapping[str, int]) -> None:
+        """Add what reports that were not seen before settled in each lease, nano-USD."""
         self._connection.executemany(
             "INSERT INTO lease_sums (lease_id, settled_nano_usd) VALUES (?, ?) ON CONFLICT (lease_id)"
             " DO UPDATE SET settled_nano_usd = settled_nano_usd + excluded.settled_nano_usd",
-            [(lease_id, report.settled_nano_usd or 0) for lease_id in report.lease_ids],
+            list(settled.items()),
         )
 
     def read(self, lease_ids: Sequence[str]) -> dict[str, int]:

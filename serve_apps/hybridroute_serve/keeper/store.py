@@ -17,6 +17,7 @@ from hybridroute_api.serving import LivePolicy
 from hybridroute_api.vocabulary import Gate, Outcome
 from hybridroute_serve.costs.pricing import is_served_on_trial, price_all_llm, price_report
 from hybridroute_serve.keeper.drift import DriftDesk
+from hybridroute_serve.keeper.inserts import insert_attempts, insert_records
 from hybridroute_serve.keeper.lease_sums import LeaseSums
 from hybridroute_serve.keeper.metric_table import ALL_LLM, BATCHES, DUPLICATES
 from hybridroute_serve.keeper.replica_table import SILENT_SECONDS, ReplicaTable
@@ -29,7 +30,6 @@ ORPHAN_SECONDS = 900.0
 """An attempt whose record has not come for so long gets one: ten times the longest deadline of a request in
 the examples, and a replica that lives or shares its disk with one that does reports within seconds."""
 
-_ENCODER = msgspec.json.Encoder()
 _ATTEMPTS = msgspec.json.Decoder(AttemptReport)
 _RECORDS = msgspec.json.Decoder(DecisionRecord)
 
@@ -110,10 +110,12 @@ class Store:
                 "SELECT body FROM attempts WHERE orphan = 1 AND ingested_at < ? ORDER BY seq",
                 (now - ORPHAN_SECONDS,),
             ).fetchall()
-            for (body,) in rows:
-                self._insert_record(_orphan_record(_ATTEMPTS.decode(body)), now, totals)
+            lost = [_orphan_record(_ATTEMPTS.decode(body)) for (body,) in rows]
+            fresh = insert_records(self._connection, lost, now)
+            for record in fresh:
+                tally_record(record, totals)
             self._add(totals)
-        return len({_ATTEMPTS.decode(body).request_id for (body,) in rows})
+        return len(fresh)
 
     def prune(self, max_age_seconds: float, keep_seconds: float, limit: int, *, full: bool) -> int:
         """Delete the oldest records, at most `limit`: those past their age, or, when `full`, any.
@@ -179,43 +181,32 @@ class Store:
         for beat in batch.heartbeats:
             if not beat.ended:
                 self._replicas.take_heartbeat(beat, policy, now, totals)
-        fresh = []
-        for record in batch.records:
-            if self._insert_record(record, now, totals):
-                fresh.append(record)
-                self._judge_trial(record, policy, totals)
-            else:
-                totals[DUPLICATES.name, (self._route, "request")] += 1
+        fresh = insert_records(self._connection, batch.records, now)
+        for record in fresh:
+            tally_record(record, totals)
+            self._judge_trial(record, policy, totals)
+        _count_known(totals, self._route, "request", len(batch.records) - len(fresh))
         charged_seconds = 0.0
-        for report in batch.attempts:
-            if self._insert_attempt(price_report(report, policy), policy, now, totals):
-                charged_seconds += report.busy_seconds
-            else:
-                totals[DUPLICATES.name, (self._route, "attempt")] += 1
+        sums: Counter[str] = Counter()
+        primary = policy.llm.primary.prices
+        priced = [price_report(report, policy) for report in batch.attempts]
+        counted = [
+            (report, 0 if self._is_given_up(report) else price_all_llm(report, primary)) for report in priced
+        ]
+        new = insert_attempts(self._connection, counted, now)
+        for report, all_llm_nano_usd in new:
+            tally_attempt(report, all_llm_nano_usd, totals)
+            charged_seconds += report.busy_seconds
+            for lease_id in report.lease_ids:
+                sums[lease_id] += report.settled_nano_usd or 0
+        self._lease_sums.add(sums)
+        _count_known(totals, self._route, "attempt", len(priced) - len(new))
         if charged_seconds:
             self._replicas.charge(batch.replica, charged_seconds)
         for beat in batch.heartbeats:
             if beat.ended:
                 self._replicas.take_heartbeat(beat, policy, now, totals)
         return fresh
-
-    def _insert_record(self, record: DecisionRecord, now: float, totals: Totals) -> bool:
-        cursor = self._connection.execute(
-            "INSERT OR IGNORE INTO requests (request_id, ingested_at, received_at, body) VALUES (?, ?, ?, ?)",
-            (record.request_id, now, record.received_at, _ENCODER.encode(record)),
-        )
-        if cursor.rowcount == 0:
-            return False
-        totals.update(tally_record(record))
-        self._connection.execute(
-            "UPDATE attempts SET orphan = 0 WHERE request_id = ? AND orphan = 1", (record.request_id,)
-        )
-        if record.conversation_key is not None and record.path is not None:
-            self._connection.execute(
-                "INSERT OR REPLACE INTO conversations (key, path, at) VALUES (?, ?, ?)",
-                (record.conversation_key, record.path, now),
-            )
-        return True
 
     def _judge_trial(self, record: DecisionRecord, policy: LivePolicy, totals: Totals) -> None:
         """Count what the LLM would have cost in the place of an SLM's answer that stood, if its report is here."""
@@ -233,35 +224,14 @@ class Store:
                     "UPDATE attempts SET all_llm_nano_usd = ? WHERE attempt_id = ?", (all_llm, attempt_id)
                 )
 
-    def _served_on_trial(self, request_id: str) -> bool:
-        row = self._connection.execute(
-            "SELECT body FROM requests WHERE request_id = ?", (request_id,)
-        ).fetchone()
-        return row is not None and is_served_on_trial(_RECORDS.decode(row[0]))
-
-    def _insert_attempt(self, report: AttemptReport, policy: LivePolicy, now: float, totals: Totals) -> bool:
-        all_llm = 0
-        if not report.on_trial or self._served_on_trial(report.request_id):
-            all_llm = price_all_llm(report, policy.llm.primary.prices)
-        cursor = self._connection.execute(
-            "INSERT OR IGNORE INTO attempts (attempt_id, request_id, ingested_at, orphan, cost_nano_usd,"
-            " all_llm_nano_usd, body) VALUES (?, ?, ?,"
-            " NOT EXISTS (SELECT 1 FROM requests WHERE request_id = ?), ?, ?, ?)",
-            (
-                report.attempt_id,
-                report.request_id,
-                now,
-                report.request_id,
-                report.cost_nano_usd,
-                all_llm,
-                _ENCODER.encode(report),
-            ),
-        )
-        if cursor.rowcount == 0:
+    def _is_given_up(self, report: AttemptReport) -> bool:
+        """Say whether it is the SLM's of a cascade, and not known to be what the client got."""
+        if not report.on_trial:
             return False
-        totals.update(tally_attempt(report, all_llm))
-        self._lease_sums.add(report)
-        return True
+        row = self._connection.execute(
+            "SELECT body FROM requests WHERE request_id = ?", (report.request_id,)
+        ).fetchone()
+        return row is None or not is_served_on_trial(_RECORDS.decode(row[0]))
 
     def _add(self, totals: Totals) -> None:
         self._connection.executemany(
@@ -294,6 +264,11 @@ class Store:
             " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
             (name, value),
         )
+
+
+def _count_known(totals: Totals, route: str, kind: str, count: int) -> None:
+    if count:
+        totals[DUPLICATES.name, (route, kind)] += count
 
 
 def _orphan_record(attempt: AttemptReport) -> DecisionRecord:

@@ -45,15 +45,16 @@ def sum_name(metric: Metric) -> str:
     return f"{metric.name}_sum"
 
 
-def tally_record(record: DecisionRecord) -> Totals:
+def tally_record(record: DecisionRecord, totals: Totals) -> None:
     """Count one request, or one audit: that costs money, but nobody asked."""
-    path, gate = record.path or NONE, record.gate or NONE
+    labels = (record.route, record.path or NONE, record.gate or NONE)
     if record.gate is Gate.AUDIT:
-        return Counter({(AUDITS.name, (record.route, path, _audit_result(record))): 1})
-    totals: Totals = Counter({(REQUESTS.name, (record.route, path, gate, record.outcome)): 1})
-    _observe(totals, REQUEST_SECONDS, (record.route, path, gate), record.total_seconds)
+        totals[AUDITS.name, (record.route, record.path or NONE, _audit_result(record))] += 1
+        return
+    totals[REQUESTS.name, (*labels, record.outcome)] += 1
+    _observe(totals, _REQUEST_SECONDS, labels, record.total_seconds)
     if record.first_byte_seconds is not None:
-        _observe(totals, FIRST_BYTE_SECONDS, (record.route, path, gate), record.first_byte_seconds)
+        _observe(totals, _FIRST_BYTE_SECONDS, labels, record.first_byte_seconds)
     if record.guarantee_covered:
         totals[GUARANTEE_COVERED.name, (record.route,)] += 1
     if record.outside_promise is not None:
@@ -61,17 +62,14 @@ def tally_record(record: DecisionRecord) -> Totals:
     if record.cascade is not None:
         totals[CASCADE.name, (record.route, record.cascade.verdict)] += 1
         if record.cascade.margin is not None:
-            _observe(totals, CASCADE_MARGIN, (record.route,), record.cascade.margin)
-    return totals
+            _observe(totals, _CASCADE_MARGIN, (record.route,), record.cascade.margin)
 
 
-def tally_attempt(report: AttemptReport, all_llm_nano_usd: int) -> Totals:
+def tally_attempt(report: AttemptReport, all_llm_nano_usd: int, totals: Totals) -> None:
     """Count one attempt, priced already."""
     by_model = (report.route, report.path, report.model, report.gate)
     usage = report.usage
-    totals: Totals = Counter(
-        {(ATTEMPTS.name, (report.route, report.path, report.upstream, report.outcome)): 1}
-    )
+    totals[ATTEMPTS.name, (report.route, report.path, report.upstream, report.outcome)] += 1
     for kind, tokens in (
         ("prompt", usage.prompt_tokens),
         ("completion", usage.completion_tokens),
@@ -82,7 +80,6 @@ def tally_attempt(report: AttemptReport, all_llm_nano_usd: int) -> Totals:
             totals[TOKENS.name, (*by_model, kind)] += tokens
     totals[COST.name, by_model] += report.cost_nano_usd
     totals[ALL_LLM.name, (report.route,)] += all_llm_nano_usd
-    return totals
 
 
 def _audit_result(record: DecisionRecord) -> str:
@@ -91,8 +88,23 @@ def _audit_result(record: DecisionRecord) -> str:
     return "unaffordable" if record.outcome is Outcome.UNAFFORDABLE else "failed"
 
 
-def _observe(totals: Totals, metric: Metric, labels: tuple[str, ...], value: float) -> None:
-    index = bisect_left(metric.bounds, value)
-    bound = str(metric.bounds[index]) if index < len(metric.bounds) else INFINITY
-    totals[bucket_name(metric), (*labels, bound)] += 1
-    totals[sum_name(metric), labels] += round(value * metric.scale)
+class _Histogram:
+    """A histogram's names, made once."""
+
+    def __init__(self, metric: Metric) -> None:
+        self.bucket = bucket_name(metric)
+        self.sum = sum_name(metric)
+        self.scale = metric.scale
+        self.bounds = metric.bounds
+        self.labels = (*(str(bound) for bound in metric.bounds), INFINITY)
+
+
+_REQUEST_SECONDS = _Histogram(REQUEST_SECONDS)
+_FIRST_BYTE_SECONDS = _Histogram(FIRST_BYTE_SECONDS)
+_CASCADE_MARGIN = _Histogram(CASCADE_MARGIN)
+
+
+def _observe(totals: Totals, histogram: _Histogram, labels: tuple[str, ...], value: float) -> None:
+    bound = histogram.labels[bisect_left(histogram.bounds, value)]
+    totals[histogram.bucket, (*labels, bound)] += 1
+    totals[histogram.sum, labels] += round(value * histogram.scale)

@@ -129,7 +129,7 @@ class AttemptLedger:
 
     def with_attempt(self, ended: EndedAttempt) -> "AttemptLedger":
         """Return the ledger with one more attempt."""
-        return replace(self, attempts=(*self.attempts, ended))
+        return AttemptLedger(self.max_attempts, self.deadline, self.prior_attempts, (*self.attempts, ended))
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,9 +119,9 @@ class Breaker:
 
     def offer(self, now: float) -> Admission:
         """Say what an attempt would meet, without sending one."""
+        if self._state is BreakerState.CLOSED:
+            return Admission.PASS
         match self.state(now):
-            case BreakerState.CLOSED:
-                return Admission.PASS
             case BreakerState.HALF_OPEN if not self._is_probed(now):
                 return Admission.PROBE
             case _:

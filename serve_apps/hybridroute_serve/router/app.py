@@ -9,7 +9,6 @@ import contextlib
 import logging
 import secrets
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,6 +63,8 @@ _SUPPORTED = (
 )
 _HOT = {path: api for api, path in OPERATIONS.items()}
 _IDLE_CONNECTION_SECONDS = 60.0
+_UNASKED_HEADERS = ("accept", "accept-encoding", "user-agent")
+"""What aiohttp adds to each request by itself, and no application of the route reads."""
 _CLIENTS_SECONDS = 1.0
 """Between two looks at the clients file."""
 
@@ -164,7 +165,12 @@ class RouterApp:
         token = await asyncio.to_thread(_read_token, args.token_file)
         # No limit: a stream holds its connection, and admission is the paths' own.
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_CONNECTION_SECONDS)
-        self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=_UNASKED_HEADERS,
+        )
         recall = Recall()
         self._slm = BackendMonitor(
             self._session, args.slm_backend_metrics_url, args.slm_backend, on_down=recall.recall_all
@@ -282,4 +288,4 @@ def _read_token(path: str) -> str:
 
 
 def _make_request_id() -> str:
-    return f"hr-{uuid.uuid4().hex}"
+    return f"hr-{secrets.token_hex(16)}"

@@ -414,10 +414,11 @@ class Exchange:
         tail = b""
         try:
             async with asyncio.timeout(self._seconds_left()):
-                async for chunk in response.content.iter_any():
-                    tail = (tail + chunk[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+                while chunk := await response.content.readany():
+                    tail = chunk if len(chunk) >= _TAIL_BYTES else (tail + chunk)[-_TAIL_BYTES:]
                     self._keep(chunk)
-                    await send_chunk(self._send, chunk, more=True)
+                    # As `send_chunk` does, without a coroutine more a chunk.
+                    await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         except (aiohttp.ClientError, TimeoutError):
             late = self._seconds_left() == 0.0
             self._cut(ErrorCode.TIMEOUT if late else ErrorCode.STREAM_CUT)
@@ -425,7 +426,7 @@ class Exchange:
             # The blank line ends whatever event was cut in its middle.
             await send_chunk(self._send, b"\n\n" + event, more=False)
             return
-        if _DONE not in tail:
+        if _DONE not in tail[-_TAIL_BYTES:]:
             self._cut(ErrorCode.STREAM_CUT)
         await send_chunk(self._send, b"", more=False)
 

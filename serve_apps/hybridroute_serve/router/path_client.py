@@ -20,6 +20,7 @@ from hybridroute_serve.wire.answers import InvalidAnswerError
 __all__ = ["PathAnswer", "PathClient", "PathFailure"]
 
 _CONNECT_SECONDS = 2.0
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class PathClient:
                             data=as_payload(body),
                             headers=sent,
                             allow_redirects=False,
-                            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+                            timeout=_TIMEOUT,
                         )
                         self._note_who_answers(path, response)
                         outcome = await _read_head(path, response, stream=stream)

@@ -1,11 +1,11 @@
 """What is known of one request so far, and the open and the record that are made of it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hybridroute_api.records import CascadeCheck, DecisionRecord, OpenRequest
 from hybridroute_api.serving import LivePolicy
 from hybridroute_api.standing import DriftStanding
-from hybridroute_api.vocabulary import Api, Outcome, PathName
+from hybridroute_api.vocabulary import Api, Outcome, OutsidePromise, PathName
 from hybridroute_serve.auth.clients import Client
 from hybridroute_serve.routing.artifact.terms import ArtifactTerms
 from hybridroute_serve.routing.facts import RequestFacts
@@ -77,7 +77,14 @@ class Progress:
     def to_record(self, total_seconds: float) -> DecisionRecord:
         """Return the record of a request that has ended."""
         parsed, decision, policy = self.parsed, self.decision, self.policy
-        record = DecisionRecord(
+        asked = decision is not None and policy is not None and policy.routing.artifact is not None
+        served = self.answered_by is PathName.SLM and self.outcome in _SERVED
+        outside: OutsidePromise | None = None
+        judged = False
+        if asked and served and decision is not None and self.facts is not None:
+            judged = True
+            outside = why_outside(decision, self.facts, self.terms, self.standing)
+        return DecisionRecord(
             request_id=self.request_id,
             route=self.route,
             replica=self.replica,
@@ -94,34 +101,23 @@ class Progress:
             total_seconds=total_seconds,
             first_byte_seconds=self.first_byte_seconds,
             policy_version=policy.version if policy else "",
+            confidence=decision.confidence if decision else None,
+            threshold=decision.threshold if decision else None,
+            scope_score=decision.scope_score if decision else None,
+            scope_threshold=decision.scope_threshold if decision else None,
+            nearest=decision.nearest if decision else None,
+            artifact=self.terms.artifact if self.terms else None,
+            cluster=decision.cluster if decision else None,
+            topic=decision.topic if decision else None,
+            cascade=self.cascade,
+            audit_propensity=self.audit_propensity,
             failed_over_from=self.failed_over_from,
+            shadow_gate=decision.shadow_gate if decision else None,
+            shadow_path=decision.shadow_path if decision else None,
             client=self.client.name if self.client else None,
+            guarantee_covered=judged and outside is None,
+            outside_promise=outside,
             error_code=self.error_code,
             prompt_text=parsed.routing_text if parsed and policy and policy.records.prompt_text else None,
             conversation_key=parsed.next_conversation_key if parsed else None,
-            artifact=self.terms.artifact if self.terms else None,
-        )
-        if decision is None:
-            return record
-        asked = policy is not None and policy.routing.artifact is not None
-        served = self.answered_by is PathName.SLM and self.outcome in _SERVED
-        judged = asked and served and self.facts is not None
-        outside = (
-            why_outside(decision, self.facts, self.terms, self.standing) if judged and self.facts else None
-        )
-        return replace(
-            record,
-            cluster=decision.cluster,
-            topic=decision.topic,
-            cascade=self.cascade,
-            audit_propensity=self.audit_propensity,
-            shadow_gate=decision.shadow_gate,
-            shadow_path=decision.shadow_path,
-            guarantee_covered=judged and outside is None,
-            outside_promise=outside,
-            confidence=decision.confidence,
-            threshold=decision.threshold,
-            scope_score=decision.scope_score,
-            scope_threshold=decision.scope_threshold,
-            nearest=decision.nearest,
         )

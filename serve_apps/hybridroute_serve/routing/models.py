@@ -1,6 +1,7 @@
 """Model names that clients may ask for: the route decides, or one path or the SLM's adapter is forced. Pure."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hybridroute_api.vocabulary import Mode, PathName
 
@@ -22,6 +23,7 @@ class ModelChoice:
     """The forced path; None lets the route decide."""
 
 
+@lru_cache
 def served_models(route: str, mode: Mode, adapters: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Return the names that this route serves in this mode, the deciding ones first, the SLM's adapters last."""
     forced = {Mode.LOCAL_ONLY: (PathName.SLM,), Mode.LLM_ONLY: (PathName.LLM,)}.get(mode, tuple(PathName))

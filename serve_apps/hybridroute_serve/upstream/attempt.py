@@ -16,7 +16,7 @@ from hybridroute_api.records import AttemptReport, OpenAttempt, TokenUsage
 from hybridroute_api.vocabulary import ErrorCode, InternalHeader, Outcome, PathName, UsageSource
 from hybridroute_serve.costs.pricing import price_usage
 from hybridroute_serve.upstream.bodies import ANSWER_LIMIT_BYTES, drain, read_answer, read_refusal
-from hybridroute_serve.upstream.books import AttemptBooks, AttemptEnd, AttemptJournal
+from hybridroute_serve.upstream.books import NOTHING_STAKED, AttemptBooks, AttemptEnd, AttemptJournal, Stake
 from hybridroute_serve.upstream.credentials import CredentialError
 from hybridroute_serve.upstream.failures import AttemptFailure, classify_status, transport_failure
 from hybridroute_serve.upstream.target import AttemptTarget
@@ -69,6 +69,10 @@ class RelayRequest:
     headers: list[tuple[bytes, bytes]]
     """Those that may go to the upstream."""
 
+    def with_headers(self, headers: list[tuple[bytes, bytes]]) -> "RelayRequest":
+        """Return it with other headers: by hand, for `dataclasses.replace` goes through the fields one by one."""
+        return RelayRequest(self.request_id, self.gate, self.operation, self.parsed, self.body, headers)
+
 
 @dataclass(frozen=True, slots=True)
 class RelayParts:
@@ -92,12 +96,15 @@ class Attempt:
         send: Send,
         *,
         number: int,
+        seconds: float | None,
         observe_busy_seconds: Callable[[], float] | None,
         books: AttemptBooks | None,
     ) -> None:
         self._parts = parts
         self._request = request
         self._target = target
+        total_seconds = target.timeouts.total_seconds
+        self._total_seconds = total_seconds if seconds is None else min(seconds, total_seconds)
         self._send = send
         self._observe_busy_seconds = observe_busy_seconds
         self._books = books
@@ -117,8 +124,7 @@ class Attempt:
 
     async def run(self) -> AttemptFailure | None:
         """Make the attempt. None: an answer has been sent, whole or cut short."""
-        opened = self._open()
-        self._parts.journal.open_attempt(self._books.open(opened) if self._books else opened)
+        self._parts.journal.open_attempt(self._open(self._books.open() if self._books else NOTHING_STAKED))
         failure = None
         try:
             failure = await self._exchange()
@@ -126,26 +132,51 @@ class Attempt:
             self._outcome = Outcome.CANCELLED
             raise
         finally:
-            if self._response is not None and not self._worth_draining():
-                self._response.close()
+            if not self._worth_draining():
+                self._hang_up()
             self._close(failure)
-        if self._response is not None and self._worth_draining():
-            await drain(self._response)
+        await self._let_go()
         if failure is not None:
             self._log_failure(failure.detail)
         return failure
 
+    def _hang_up(self) -> None:
+        response, self._response = self._response, None
+        if response is not None:
+            response.close()
+
+    async def _let_go(self) -> None:
+        # The answer knows this attempt by its `on_sent`: held here any longer, it would be left to the collector.
+        response, self._response = self._response, None
+        if response is not None:
+            await drain(response)
+
     def _close(self, failure: AttemptFailure | None) -> None:
-        report = self._report()
+        usage = self._final_usage()
+        cost_nano_usd, total_seconds = self._price(usage), self._elapsed()
+        settled = NOTHING_STAKED
         if self._books is not None:
-            report = self._books.close(AttemptEnd(report, failure, self._sent, self._client_blocked))
-        self._parts.journal.close_attempt(report)
+            settled = self._books.close(
+                AttemptEnd(
+                    outcome=self._outcome,
+                    status=self._status,
+                    usage=usage,
+                    cost_nano_usd=cost_nano_usd,
+                    total_seconds=total_seconds,
+                    streamed=self._request.parsed.stream,
+                    content_sent=self._first_byte_seconds is not None,
+                    failure=failure,
+                    request_sent=self._sent,
+                    client_blocked=self._client_blocked,
+                )
+            )
+        self._parts.journal.close_attempt(self._report(usage, cost_nano_usd, total_seconds, settled))
 
     async def _exchange(self) -> AttemptFailure | None:
         """Send, and pass the answer on; turn whatever goes wrong into a failure or, after the commit, a cut."""
         try:
             async with self._deadline:
-                self._ends_at = asyncio.get_running_loop().time() + self._target.timeouts.total_seconds
+                self._ends_at = asyncio.get_running_loop().time() + self._total_seconds
                 self._deadline.reschedule(self._ends_at)
                 response = await self._send_request()
                 if not 200 <= response.status < 300:
@@ -253,7 +284,8 @@ class Attempt:
 
     async def _pass_on(self, chunk: bytes, *, more: bool = True) -> None:
         self._client_blocked = True
-        await send_chunk(self._send, chunk, more=more)
+        # As `send_chunk` does, without a coroutine more a chunk.
+        await self._send({"type": "http.response.body", "body": chunk, "more_body": more})
         self._client_blocked = False
 
     def _see_content(self) -> None:
@@ -316,7 +348,7 @@ class Attempt:
             return TokenUsage(prompt_tokens, source=UsageSource.ESTIMATED)
         return TokenUsage()
 
-    def _open(self) -> OpenAttempt:
+    def _open(self, reserved: Stake) -> OpenAttempt:
         return OpenAttempt(
             attempt_id=self._attempt_id,
             request_id=self._request.request_id,
@@ -328,10 +360,13 @@ class Attempt:
             started_at=self._started_at,
             estimated_prompt_tokens=self._request.parsed.estimated_prompt_tokens,
             streamed=self._request.parsed.stream,
+            reserved_nano_usd=reserved.nano_usd,
+            lease_ids=reserved.lease_ids,
         )
 
-    def _report(self) -> AttemptReport:
-        usage = self._final_usage()
+    def _report(
+        self, usage: TokenUsage, cost_nano_usd: int, total_seconds: float, settled: Stake
+    ) -> AttemptReport:
         return AttemptReport(
             attempt_id=self._attempt_id,
             request_id=self._request.request_id,
@@ -341,14 +376,16 @@ class Attempt:
             model=self._target.model,
             gate=self._request.gate,
             started_at=self._started_at,
-            total_seconds=self._elapsed(),
+            total_seconds=total_seconds,
             outcome=self._outcome,
             usage=usage,
             streamed=self._request.parsed.stream,
             status=self._status,
             first_byte_seconds=self._first_byte_seconds,
             busy_seconds=self._observe_busy_seconds() if self._observe_busy_seconds else 0.0,
-            cost_nano_usd=self._price(usage),
+            cost_nano_usd=cost_nano_usd,
+            settled_nano_usd=settled.nano_usd,
+            lease_ids=settled.lease_ids,
         )
 
     def _log_failure(self, detail: str) -> None:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from hybridroute_api.records import AttemptReport, OpenAttempt
+from hybridroute_api.records import AttemptReport, OpenAttempt, TokenUsage
+from hybridroute_api.vocabulary import Outcome
 from hybridroute_serve.upstream.failures import AttemptFailure
 
-__all__ = ["AttemptBooks", "AttemptEnd", "AttemptJournal"]
+__all__ = ["NOTHING_STAKED", "AttemptBooks", "AttemptEnd", "AttemptJournal", "Stake"]
 
 
 class AttemptJournal(Protocol):
@@ -21,9 +22,16 @@ class AttemptJournal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """How an attempt ended, beyond what is reported."""
+    """How an attempt ended, for those who pay for it and learn from it."""
 
-    report: AttemptReport
+    outcome: Outcome
+    status: int | None
+    usage: TokenUsage
+    cost_nano_usd: int
+    total_seconds: float
+    streamed: bool
+    content_sent: bool
+    """The client has seen some of the answer."""
     failure: AttemptFailure | None
     """None: an answer has been sent, whole or cut short, or the client went away."""
     request_sent: bool
@@ -32,14 +40,27 @@ class AttemptEnd:
     """It ended while the client was being written to, which says nothing of the upstream."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stake:
+    """Money of one attempt: what is reserved for it, or what was settled."""
+
+    nano_usd: int | None = None
+    """None where nothing is budgeted."""
+    lease_ids: tuple[str, ...] = ()
+    """Dollar leases that it comes from."""
+
+
+NOTHING_STAKED = Stake()
+
+
 class AttemptBooks(Protocol):
     """Who pays for an attempt and learns from it. Called in order, on the attempt's path: no waiting, no raising."""
 
-    def open(self, attempt: OpenAttempt) -> OpenAttempt:
-        """Complete what is journalled before it is sent."""
+    def open(self) -> Stake:
+        """Return what is reserved, to be journalled before the attempt is sent."""
 
     def saw_content(self) -> None:
         """Take the answer's first content."""
 
-    def close(self, end: AttemptEnd) -> AttemptReport:
-        """Take its end; return the report to journal."""
+    def close(self, end: AttemptEnd) -> Stake:
+        """Take its end; return what was settled, to be journalled with the report."""

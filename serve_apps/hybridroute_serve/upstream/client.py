@@ -7,6 +7,7 @@ Cookies and proxies from the environment are not used. aiohttp repeats only idem
 import os
 import ssl
 from collections.abc import Callable
+from functools import lru_cache
 from types import SimpleNamespace
 
 import aiohttp
@@ -73,7 +74,7 @@ class UpstreamClient:
             data=as_payload(body),
             headers=sent,
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=None, connect=target.timeouts.connect_seconds),
+            timeout=_timeout(target.timeouts.connect_seconds),
             ssl=True if target.ca_file is None else self._tls_context(target.ca_file),
             trace_request_ctx=on_sent,
         )
@@ -93,6 +94,11 @@ class UpstreamClient:
         context = ssl.create_default_context(cafile=ca_file)
         self._tls_contexts[ca_file] = changed, context
         return context
+
+
+@lru_cache
+def _timeout(connect_seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=connect_seconds)
 
 
 async def _note_sent(

@@ -4,6 +4,7 @@ What no usage was seen of counts in full, unless the upstream never got the requ
 `keeper.budget_client.DollarAccounts`; the answers to a request that is not affordable, or has no bound, are made here.
 """
 
+from functools import lru_cache
 from typing import Protocol
 
 from hybridroute_api.serving import Upstream
@@ -50,7 +51,7 @@ async def reserve_attempt(
     now_unix: float,
 ) -> Reservation | AttemptFailure:
     """Reserve the most that this attempt can cost, or say why it is not sent."""
-    terms = BoundTerms(output_cap_tokens=upstream.max_output_tokens)
+    terms = _terms(upstream.max_output_tokens)
     bound = bound_request(request.body, request.parsed.api, upstream.prices, terms)
     if isinstance(bound, Unbounded):
         answer = unbounded_cost(bound.parameter, bound.reason)
@@ -59,16 +60,20 @@ async def reserve_attempt(
     return answered if isinstance(answered, Reservation) else _refuse(answered, now_unix)
 
 
+@lru_cache
+def _terms(output_cap_tokens: int) -> BoundTerms:
+    return BoundTerms(output_cap_tokens=output_cap_tokens)
+
+
 def judge_bill(end: AttemptEnd) -> int | None:
     """Return what an attempt that was sent is billed, nano-USD; None when nobody knows."""
-    report = end.report
-    if report.usage.source is UsageSource.REPORTED:
-        return report.cost_nano_usd
+    if end.usage.source is UsageSource.REPORTED:
+        return end.cost_nano_usd
     refused = (
-        report.usage.source is UsageSource.NONE
-        and report.status is not None
-        and not 200 <= report.status < 300
-        and report.status not in _GATEWAY_TIMEOUTS
+        end.usage.source is UsageSource.NONE
+        and end.status is not None
+        and not 200 <= end.status < 300
+        and end.status not in _GATEWAY_TIMEOUTS
     )
     return 0 if refused else None
 

@@ -17,7 +17,7 @@ from hybridroute_api.facts import (
     RETRY_TOKENS,
 )
 from hybridroute_api.serving import LlmPolicy, Upstream
-from hybridroute_api.vocabulary import Outcome
+from hybridroute_api.vocabulary import Api, Outcome
 from hybridroute_serve.retries.attempts import (
     AttemptKind,
     AttemptLedger,
@@ -34,6 +34,7 @@ from hybridroute_serve.retries.bucket import RetryBucket
 from hybridroute_serve.retries.hedging import HedgeTerms, LatencyWindow, plan_hedge
 from hybridroute_serve.retries.sightings import Sighting, UpstreamPlace
 from hybridroute_serve.upstream.books import AttemptEnd
+from hybridroute_serve.upstream.target import AttemptTarget, provider_target
 
 __all__ = ["GuardedUpstream", "UpstreamGuard", "Upstreams"]
 
@@ -46,6 +47,14 @@ class GuardedUpstream:
     breaker: Breaker = field(default_factory=Breaker)
     latencies: LatencyWindow = field(default_factory=LatencyWindow)
     """Of unary answers."""
+    _targets: dict[Api, AttemptTarget] = field(default_factory=dict)
+
+    def target(self, api: Api) -> AttemptTarget:
+        """Return where its attempts go: made once, as long as its configuration stays."""
+        known = self._targets.get(api)
+        if known is None:
+            known = self._targets[api] = provider_target(self.config, api)
+        return known
 
     @property
     def place(self) -> UpstreamPlace:
@@ -59,6 +68,8 @@ class Upstreams:
 
     policy: LlmPolicy
     guarded: tuple[GuardedUpstream, ...]
+    longest_seconds: float
+    """Longest total timeout of any of them."""
 
     def find(self, name: str) -> GuardedUpstream:
         """Return one by its name."""
@@ -108,7 +119,8 @@ class UpstreamGuard:
                 GuardedUpstream(config, same.breaker, same.latencies) if same else GuardedUpstream(config)
             )
         self.bucket.change_ratio(policy.retries.ratio)
-        self._upstreams = Upstreams(policy, tuple(guarded))
+        longest_seconds = max(config.timeouts.total_seconds for config in policy.upstreams)
+        self._upstreams = Upstreams(policy, tuple(guarded), longest_seconds)
         self._heed()
         return self._upstreams
 
@@ -193,22 +205,22 @@ class UpstreamGuard:
     ) -> None:
         """Learn from an attempt's end. `patience_ended`: the caller's deadline cut it short."""
         now = self.clock()
-        report = end.report
-        rule = rule_for(report.outcome, request_sent=end.request_sent)
+        rule = rule_for(end.outcome, request_sent=end.request_sent)
+        failed = rule.verdict is Verdict.FAILURE
         blameless = end.client_blocked or patience_ended
         to.breaker.record(
             permit,
-            Verdict.NEUTRAL if blameless and rule.verdict is Verdict.FAILURE else rule.verdict,
+            Verdict.NEUTRAL if blameless and failed else rule.verdict,
             now,
-            alternative=upstreams.has_alternative(to, now),
+            alternative=failed and upstreams.has_alternative(to, now),
             tokens=self.bucket.tokens(now),
             weight=rule.weight,
             retry_after_seconds=(end.failure.retry_after_seconds if end.failure else None) or 0.0,
         )
         if rule.deposits:
             self.bucket.deposit_success(now)
-        if report.outcome is Outcome.OK and not report.streamed:
-            to.latencies.add(report.total_seconds)
+        if end.outcome is Outcome.OK and not end.streamed:
+            to.latencies.add(end.total_seconds)
 
     def give_back(self, to: GuardedUpstream, permit: Permit) -> None:
         """Bring back the permit of an attempt that was not sent after all."""

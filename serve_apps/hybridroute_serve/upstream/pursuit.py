@@ -11,7 +11,7 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from hybridroute_api.serving import LivePolicy, UpstreamTimeouts
+from hybridroute_api.serving import LivePolicy
 from hybridroute_api.vocabulary import Header, Outcome, PathName
 from hybridroute_serve.keeper.budget_client import Reservation
 from hybridroute_serve.retries.attempts import (
@@ -29,7 +29,6 @@ from hybridroute_serve.upstream.failures import AttemptFailure
 from hybridroute_serve.upstream.guard import GuardedUpstream, UpstreamGuard
 from hybridroute_serve.upstream.race import AnswerRace
 from hybridroute_serve.upstream.relay import Relay
-from hybridroute_serve.upstream.target import AttemptTarget, provider_target
 from hybridroute_serve.upstream.ticket import AttemptTicket
 from hybridroute_serve.wire.asgi import Send
 from hybridroute_serve.wire.errors import path_timeout, path_unavailable
@@ -83,7 +82,7 @@ class RequestPursuit:
         self._terms = terms
         self._send = send
         self._upstreams = parts.guard.follow(policy.llm)
-        longest_seconds = max(one.timeouts.total_seconds for one in policy.llm.upstreams)
+        longest_seconds = self._upstreams.longest_seconds
         patience_seconds = longest_seconds if terms.patience_seconds is None else terms.patience_seconds
         self._ledger = AttemptLedger(
             max_attempts=1 if terms.audit else policy.llm.retries.max_attempts,
@@ -196,10 +195,11 @@ class RequestPursuit:
             headers = [header for header in headers if header[0] != _IDEMPOTENCY_HEADER]
         try:
             return await self._parts.relay.attempt(
-                replace(self._request, headers=headers),
-                self._target(ticket.upstream),
+                self._request.with_headers(headers),
+                ticket.upstream.target(self._request.parsed.api),
                 send,
                 number=ticket.number,
+                seconds=self._seconds_left(),
                 books=ticket,
             )
         finally:
@@ -211,18 +211,6 @@ class RequestPursuit:
             self._failure = end.failure
             if not end.failure.may_pass:
                 self._given_up.add(ended.upstream)
-
-    def _target(self, upstream: GuardedUpstream) -> AttemptTarget:
-        target = provider_target(upstream.config, self._request.parsed.api)
-        left, timeouts = self._seconds_left(), target.timeouts
-        if left >= timeouts.total_seconds:
-            return target
-        shorter = UpstreamTimeouts.model_construct(
-            connect_seconds=min(timeouts.connect_seconds, left),
-            first_byte_seconds=timeouts.first_byte_seconds,
-            total_seconds=left,
-        )
-        return replace(target, timeouts=shorter)
 
     def _seconds_left(self) -> float:
         return self._ledger.deadline - self._parts.guard.clock()

@@ -43,13 +43,15 @@ class Relay:
         send: Send,
         *,
         number: int,
+        seconds: float | None = None,
         observe_busy_seconds: Callable[[], float] | None = None,
         books: AttemptBooks | None = None,
     ) -> AttemptFailure | None:
         """Make attempt `number` of a request. None: an answer has been sent, whole or cut short.
 
-        `observe_busy_seconds` is asked once, when the attempt has ended, for its share of the replica's busy time;
-        `books` are told of its begin, content and end.
+        `seconds`: how long it may take, where that is less than the target's own total. `observe_busy_seconds` is
+        asked once, when the attempt has ended, for its share of the replica's busy time; `books` are told of its
+        begin, content and end.
         """
         attempt = Attempt(
             self._parts,
@@ -57,6 +59,7 @@ class Relay:
             target,
             send,
             number=number,
+            seconds=seconds,
             observe_busy_seconds=observe_busy_seconds,
             books=books,
         )

@@ -1,14 +1,12 @@
 """Leave to make one attempt: its reservation, token and permit, each brought back exactly once."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
-from hybridroute_api.records import AttemptReport, OpenAttempt
 from hybridroute_api.vocabulary import Outcome
 from hybridroute_serve.keeper.budget_client import Reservation
 from hybridroute_serve.retries.attempts import AttemptKind, EndedAttempt
 from hybridroute_serve.retries.breaker import Permit
-from hybridroute_serve.upstream.books import AttemptEnd
+from hybridroute_serve.upstream.books import NOTHING_STAKED, AttemptEnd, Stake
 from hybridroute_serve.upstream.dollars import AttemptAccounts, judge_bill
 from hybridroute_serve.upstream.guard import GuardedUpstream, UpstreamGuard, Upstreams
 
@@ -48,31 +46,28 @@ class AttemptTicket:
         self._note_end = note_end
         self._is_open = True
 
-    def open(self, attempt: OpenAttempt) -> OpenAttempt:
+    def open(self) -> Stake:
         """Name the reservation in the journal, so that it can be settled if this process dies."""
         held = self._reservation
-        if held is None:
-            return attempt
-        return replace(attempt, reserved_nano_usd=held.nano_usd, lease_ids=held.lease_ids)
+        return NOTHING_STAKED if held is None else Stake(held.nano_usd, held.lease_ids)
 
     def saw_content(self) -> None:
         """Let a probe pass."""
         self.upstream.breaker.saw_content(self._permit)
 
-    def close(self, end: AttemptEnd) -> AttemptReport:
+    def close(self, end: AttemptEnd) -> Stake:
         """Settle, teach the guard, and tell the request."""
         self._is_open = False
-        report = end.report
         self._guard.record(
-            self.upstream, self._permit, end, self._upstreams, patience_ended=self._has_lost_patience(report)
+            self.upstream, self._permit, end, self._upstreams, patience_ended=self._has_lost_patience(end)
         )
         failure = end.failure
         ended = EndedAttempt(
             upstream=self.upstream.config.name,
             kind=self.kind,
-            outcome=report.outcome,
+            outcome=end.outcome,
             request_sent=end.request_sent,
-            content_sent=report.first_byte_seconds is not None,
+            content_sent=end.content_sent,
             retry_after_seconds=failure.retry_after_seconds if failure is not None else None,
         )
         self._note_end(ended, end)
@@ -87,20 +82,20 @@ class AttemptTicket:
         if self._reservation is not None:
             self._accounts.release(self._reservation)
 
-    def _settle(self, end: AttemptEnd) -> AttemptReport:
+    def _settle(self, end: AttemptEnd) -> Stake:
         held = self._reservation
         if held is None:
-            return end.report
+            return NOTHING_STAKED
         if end.request_sent:
             settled_nano_usd = self._accounts.settle(held, judge_bill(end))
         else:
             self._accounts.release(held)
             settled_nano_usd = 0
-        return replace(end.report, settled_nano_usd=settled_nano_usd, lease_ids=held.lease_ids)
+        return Stake(settled_nano_usd, held.lease_ids)
 
-    def _has_lost_patience(self, report: AttemptReport) -> bool:
+    def _has_lost_patience(self, end: AttemptEnd) -> bool:
         return (
             self._patience_ends_at is not None
-            and report.outcome in (Outcome.TIMEOUT, Outcome.CUT)
+            and end.outcome in (Outcome.TIMEOUT, Outcome.CUT)
             and self._guard.clock() >= self._patience_ends_at - _TIMER_SLACK_SECONDS
         )

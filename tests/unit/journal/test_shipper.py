@@ -1,6 +1,6 @@
 """What the shipper sends, again and no more."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,7 @@ class _Bench:
         self.now = 0.0
         self.slept: list[float] = []
         self.naps = 0
+        self.at_sleep: dict[int, Callable[[], None]] = {}
         self.shipper = Shipper(
             self.journal,
             self.keeper.post,
@@ -41,6 +42,7 @@ class _Bench:
 
     def _sleep(self, seconds: float) -> Awaitable[None]:
         self.slept.append(seconds)
+        self.at_sleep.pop(len(self.slept), lambda: None)()
         self.now += seconds
         self.naps -= 1
         if self.naps <= 0:
@@ -76,6 +78,27 @@ async def test_heartbeats_come_every_two_seconds_with_nothing_to_ship(tmp_path: 
     bench = _Bench(tmp_path)
     await bench.run(naps=100)
     assert [beat.at - 1000.0 for beat in bench.keeper.heartbeats] == pytest.approx([0.0, 2.0, 4.0], abs=0.06)
+    bench.journal.stop()
+
+
+async def test_a_shipment_is_followed_by_a_rest(tmp_path: Path) -> None:
+    bench = _Bench(tmp_path)
+    bench.journal.close_request(a_record("first"))
+    bench.at_sleep[2] = lambda: bench.journal.close_request(a_record("second"))
+    await bench.run(naps=5)
+    assert set(bench.keeper.records) == {"first"}
+    await bench.run(naps=1)
+    assert set(bench.keeper.records) == {"first", "second"}
+    assert set(bench.slept) == {0.05}
+    bench.journal.stop()
+
+
+async def test_a_rest_ends_for_what_another_replica_may_ask_for(tmp_path: Path) -> None:
+    bench = _Bench(tmp_path)
+    bench.journal.close_request(a_record("first"))
+    bench.at_sleep[2] = lambda: bench.journal.close_request(a_record("second", conversation_key="key"))
+    await bench.run(naps=3)
+    assert set(bench.keeper.records) == {"first", "second"}
     bench.journal.stop()
 
 

@@ -80,9 +80,9 @@ def _expected(batches: list[Batch]) -> Totals:
             attempts.setdefault(attempt.attempt_id, price_report(attempt, _POLICY))
     totals: Totals = Counter()
     for record in records.values():
-        totals.update(tally_record(record))
+        tally_record(record, totals)
     for attempt in attempts.values():
-        totals.update(tally_attempt(attempt, price_all_llm(attempt, _POLICY.llm.primary.prices)))
+        tally_attempt(attempt, price_all_llm(attempt, _POLICY.llm.primary.prices), totals)
     return totals
 
 
