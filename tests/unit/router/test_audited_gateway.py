@@ -245,8 +245,12 @@ async def test_a_budget_that_bears_no_audit_is_said_until_it_does(route: Audited
         "Unknown", "AuditStopped"
     )
     await route.is_metered('hybridroute_audit_stopped{route="support"} 1.0')
-    outside = json.loads(await route.gateway.explain(await route.ask()))
-    assert outside["record"]["outside_promise"] == "not_promised"
+
+    async def is_outside() -> bool:
+        told = json.loads(await route.gateway.explain(await route.ask()))
+        return bool(told["record"]["outside_promise"] == "not_promised")
+
+    await eventually(is_outside, SECONDS)
 
     route.edit(limit_nano_usd=10**12)
 
