@@ -15,7 +15,7 @@ from support.upstream import ScriptedUpstream, answer_json, chat_answer
 
 ANSWER = answer_json(chat_answer())
 
-PACE_SECONDS = 0.05
+PACE_SECONDS = 0.15
 """A page of the keeper's records holds all that a test's load can send."""
 
 
