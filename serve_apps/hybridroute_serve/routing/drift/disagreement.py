@@ -28,7 +28,9 @@ __all__ = [
     "FALSE_ALARM",
     "DisagreementState",
     "disagreement_level",
+    "begin_next_run",
     "e_value",
+    "is_usual_again",
     "observe_disagreement",
 ]
 
@@ -96,8 +98,21 @@ def observe_disagreement(state: DisagreementState, disagreement: float) -> Disag
         log_evidence=min(_CEILING * _ALARM, state.log_evidence + math.log(ratio)),
     )
     if after.log_evidence < _log_stake(after.runs) - _LONGEST_LOSS:
-        return replace(after, runs=after.runs + 1, log_evidence=_log_stake(after.runs + 1))
+        return begin_next_run(after)
     return after
+
+
+def is_usual_again(state: DisagreementState) -> bool:
+    """Say whether the last comparisons differ no more often than is usual.
+
+    What ends an alarm: nothing is bet while they do not, so that the evidence stays where it was.
+    """
+    return state.bound is None or state.recent_share <= state.bound
+
+
+def begin_next_run(state: DisagreementState) -> DisagreementState:
+    """Return the state with the evidence laid aside and the next run's smaller stake in its place."""
+    return replace(state, runs=state.runs + 1, log_evidence=_log_stake(state.runs + 1))
 
 
 def disagreement_level(state: DisagreementState) -> float:

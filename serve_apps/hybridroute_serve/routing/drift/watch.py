@@ -1,7 +1,7 @@
 """What is remembered of one artifact's drift: where the charts stand, the alarm, and what voided the promise. Pure.
 
 Two things end at different times. The *alarm*, and with it the action, ends when every chart that rang has fallen to
-half its limit. The promise that it *voided* stays void: what the traffic did in between is not known, so only another
+half its limit, and the audit's pairs differ no more often than is usual. The promise that it *voided* stays void: what the traffic did in between is not known, so only another
 artifact, certified on new labels, restores it. The keeper runs one watch for the whole fleet
 (`hybridroute_serve.keeper.drift`); what an alarm does to a decision is `action`'s.
 """
@@ -12,7 +12,9 @@ from enum import StrEnum
 from hybridroute_serve.routing.drift.charts import DriftCharts, DriftState
 from hybridroute_serve.routing.drift.disagreement import (
     DisagreementState,
+    begin_next_run,
     disagreement_level,
+    is_usual_again,
     observe_disagreement,
 )
 
@@ -30,9 +32,6 @@ __all__ = [
 
 AUDIT_CHART = "audit"
 """Name of the e-process beside the names of the charts."""
-
-_RELEASE = 0.5
-"""As the charts': what rang has to fall to half its limit."""
 
 
 class Turn(StrEnum):
@@ -109,7 +108,9 @@ def watch_comparison(
 ) -> tuple[DriftWatch, Turn | None]:
     """Return the watch after both paths' answers to a kept request were compared."""
     state = observe_disagreement(watch.disagreement, disagreement)
-    rings = disagreement_level(state) >= (_RELEASE if watch.audit_rings else 1.0)
+    rings = not is_usual_again(state) if watch.audit_rings else disagreement_level(state) >= 1.0
+    if watch.audit_rings and not rings:
+        state = begin_next_run(state)
     return _turn(replace(watch, disagreement=state, audit_rings=rings, audit_stopped_at=None), charts, now)
 
 

@@ -1,6 +1,7 @@
 """The alarm and the promise it voids: they end at different times."""
 
 import msgspec
+import pytest
 
 from hybridroute_serve.routing.drift.charts import DriftCharts
 from hybridroute_serve.routing.drift.disagreement import BASELINE_COMPARISONS
@@ -79,6 +80,24 @@ def test_answers_that_grow_apart_are_an_alarm_of_their_own() -> None:
     assert watch.alarm.audit == raised.disagreement
     assert show_evidence(watch, CHARTS)[AUDIT_CHART] >= 1.0
     assert msgspec.json.decode(msgspec.json.encode(watch), type=DriftWatch) == watch
+
+
+@pytest.mark.parametrize("apart_for", [30, 100, 400])
+def test_an_alarm_of_the_audit_ends_when_answers_agree_again_and_can_ring_anew(apart_for: int) -> None:
+    """However much evidence there was: while answers agree nothing is bet, and it would stay."""
+    watch, turns, now = DriftWatch(), [], 0.0
+    for pairs, distance in [(BASELINE_COMPARISONS, 0.0), (apart_for, 1.0), (200, 0.0), (apart_for, 1.0)]:
+        for _ in range(pairs):
+            now += 1.0
+            watch, turn = watch_comparison(watch, CHARTS, distance, now)
+            turns += [turn] if turn is not None else []
+        if distance == 0.0:
+            assert watch.alarm is None
+
+    assert turns == [Turn.RAISED, Turn.CLEARED, Turn.RAISED]
+    assert watch.disagreement.runs > 1, (
+        "the second alarm has a smaller stake, so that all alarms keep the chance"
+    )
 
 
 def test_an_audit_that_is_not_paid_is_said_until_one_is() -> None:
