@@ -119,7 +119,7 @@ def _plot(entries: list[Entry], path: Path) -> None:
             color=colour,
             linestyle=":",
         )
-    left.set_ylabel("kept on the small model, % (dotted: guessing)")
+    left.set_ylabel("kept, % (dotted: guessing)")
     left.legend(fontsize=8)
     right.errorbar(
         labels, [entry["apgr"] for entry in entries], [entry["apgr_std"] for entry in entries], marker="o",
