@@ -1,9 +1,9 @@
 """What is remembered of one artifact's drift: where the charts stand, the alarm, and what voided the promise. Pure.
 
 Two things end at different times. The *alarm*, and with it the action, ends when every chart that rang has fallen to
-half its limit, and the audit's pairs differ no more often than is usual. The promise that it *voided* stays void: what the traffic did in between is not known, so only another
-artifact, certified on new labels, restores it. The keeper runs one watch for the whole fleet
-(`hybridroute_serve.keeper.drift`); what an alarm does to a decision is `action`'s.
+half its limit, and the audit's pairs differ no more often than is usual. The promise that it *voided* stays void: what
+the traffic did in between is not known, so only another artifact, certified on new labels, restores it. The keeper runs
+one watch for the whole fleet (`hybridroute_serve.keeper.drift`); what an alarm does to a decision is `action`'s.
 """
 
 from dataclasses import dataclass, field, replace
