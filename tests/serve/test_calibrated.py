@@ -3,7 +3,7 @@
 import asyncio
 import csv
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -82,11 +82,17 @@ class CalibratedRoute:
                 return text, scores.confidence
         raise AssertionError(f"no prompt between {low} and {high}")
 
-    def keeps(self, text: str) -> bool:
-        scorer = self.scorer
-        scores = scorer.score_text(text)
-        assert scores.confidence is not None
-        return scores.scope >= scorer.header.scope.threshold and scores.confidence >= self.threshold(0.1)
+    def kept(self, texts: Iterable[str]) -> set[str]:
+        """Return those that the policy keeps on the SLM."""
+        scorer, threshold = self.scorer, self.threshold(0.1)
+        scores = {text: scorer.score_text(text) for text in texts}
+        return {
+            text
+            for text, score in scores.items()
+            if score.confidence is not None
+            and score.confidence >= threshold
+            and score.scope >= scorer.header.scope.threshold
+        }
 
     def threshold(self, max_risk: float) -> float:
         promise = self.scorer.header.promise
@@ -263,8 +269,7 @@ async def test_answers_that_grow_apart_are_audited_and_void_the_promise(
     """The inputs stay what they were: nothing but the audit can see that the LLM now says something else."""
     route = calibrated.route
     texts = list(dict.fromkeys(labelled_texts(1_500, seed=21).texts))
-    kept = {text for text in texts if calibrated.keeps(text)}
-    repeating = Repeating(kept)
+    repeating = Repeating(calibrated.kept(texts))
     provider.default = repeating
     await calibrated.use(audit_share="1")
     await calibrated.is_guaranteed("True", "Certified")

@@ -205,6 +205,13 @@ async def test_the_routes_own_margins_calibrate_its_cascade(route: LiveRoute) ->
     rows = outcomes(80)
     keeps_all = {"confidence": {"threshold": "0"}, "scope": {"threshold": "-1"}}
     await route.change(merged(cascade(threshold="0", tokens=8), {"spec": {"routing": keeps_all}}))
+
+    async def looks_again() -> bool:
+        _, headers = await ask(route, max_tokens=8)
+        return headers["x-hybridroute-cascade"].startswith("passed: ")
+
+    # After a budget that was spent nothing is looked at for some seconds.
+    await route.until(looks_again)
     margins = []
     for prompt in rows.prompts:
         answer = await route.chat(prompt, max_tokens=8, temperature=0)
