@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from pathlib import Path
 
 import openai
 import pytest
@@ -161,6 +162,13 @@ async def test_costs_and_metrics_add_up_to_the_records(route: LiveRoute, client:
             if sample.name == "hybridroute_requests_total" and sample.labels["path"] == path
         )
         assert exported == sum(record["path"] == path for record in records)
+
+
+async def test_what_replicas_log_is_collected_at_once(route: LiveRoute) -> None:
+    logs = Path(route.run.ray_dir) / "session_latest" / "logs"
+    lines = [line for file in logs.glob("worker-*.err") for line in file.read_text().splitlines()]
+    for told in ("keeper has started", "applied the live policy", "backend turned"):
+        assert [line for line in lines if " INFO hybridroute_serve." in line and told in line], told
 
 
 async def test_status_names_the_stand_in(route: LiveRoute) -> None:

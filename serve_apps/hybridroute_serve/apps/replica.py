@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -65,10 +66,11 @@ def _ignore_steering_headers() -> None:
 
 
 def _configure_logging() -> None:
-    # Ray collects a replica's stderr in its session directory.
+    # Ray collects a replica's stderr in its session directory. `sys.stderr` is Serve's: what is written there
+    # becomes INFO of a logger that Serve holds back by the thousand lines, or drops.
     logger = logging.getLogger("hybridroute_serve")
     if not logger.handlers:
-        handler = logging.StreamHandler()
+        handler = logging.StreamHandler(sys.__stderr__)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)
