@@ -90,17 +90,22 @@ def test_pod_states() -> None:
     assert parse_pod_state({"metadata": {"name": "p"}}).ready is False
 
 
-def test_the_keepers_own_document_is_understood() -> None:
-    document = show_state(
+def keepers_document(live_error: str | None = None) -> dict[str, Any]:
+    """Return what a keeper says that has heard of nobody yet."""
+    return show_state(
         route="support",
         epoch=1,
         superseded=None,
         live=None,
-        live_error="bad",
+        live_error=live_error,
         replicas=(),
         totals={},
         now=0.0,
     )
+
+
+def test_the_keepers_own_document_is_understood() -> None:
+    document = keepers_document(live_error="bad")
     standing = Standing(50 * 10**9, 10**9, 5 * 10**8, 1_761_400_000.4, past_unknown=False)
     state = parse_gateway_state(document | show_budgets({"route": standing}))
     assert state.budget == BudgetState(
@@ -132,16 +137,7 @@ def test_an_upstream_is_down_when_no_replica_that_is_alive_has_its_breaker_close
         replica(False, primary="closed"),
         {"alive": True},
     ]
-    document = show_state(
-        route="r",
-        epoch=1,
-        superseded=None,
-        live=None,
-        live_error=None,
-        replicas=(),
-        totals={},
-        now=0.0,
-    )
+    document = keepers_document()
     state = parse_gateway_state(document | show_budgets({}) | {"replicas": {"llm-proxy": replicas}})
     assert state.down_upstreams == {"primary"}
 
@@ -165,15 +161,6 @@ def test_an_upstream_is_down_when_no_replica_that_is_alive_has_its_breaker_close
 def test_the_slm_is_found_when_one_router_that_is_alive_finds_it(
     routers: list[dict[str, Any]], found: bool | None
 ) -> None:
-    document = show_state(
-        route="r",
-        epoch=1,
-        superseded=None,
-        live=None,
-        live_error=None,
-        replicas=(),
-        totals={},
-        now=0.0,
-    )
+    document = keepers_document()
     state = parse_gateway_state(document | show_budgets({}) | {"replicas": {"router": routers}})
     assert state.slm_found is found
