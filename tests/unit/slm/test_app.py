@@ -27,14 +27,6 @@ LONG = {"max_tokens": 1500, **ENDLESS}
 """Some 20 s of work on one core: nothing ends by itself while a test looks."""
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engine() -> AsyncIterator[LlamaCppEngine]:
-    engine = LlamaCppEngine(BUNDLED)
-    await engine.start()
-    yield engine
-    await engine.close()
-
-
 @pytest_asyncio.fixture(loop_scope="module")
 async def slm(engine: LlamaCppEngine) -> AsyncIterator[SlmBench]:
     async with running_slm(engine) as bench:

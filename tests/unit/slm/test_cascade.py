@@ -15,7 +15,7 @@ from hybridroute_serve.engines.vllm_dialect import VllmDialect
 from hybridroute_serve.slm.cascade import MarginTally
 from hybridroute_serve.wire.asgi import Receive, Scope, Send, read_body, send_answer, send_chunk, send_start
 from support.eventually import eventually
-from support.slm import BUNDLED, ScriptedEngine, SlmBench, chat, running_slm
+from support.slm import ScriptedEngine, SlmBench, chat, running_slm
 from support.upstream import (
     DONE,
     content_event,
@@ -33,14 +33,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 CHAT = "/v1/chat/completions"
 ENDLESS = {"logit_bias": {"0": -100, "2": -100}}
 _CHANGING = re.compile(rb'"(id|created)":("[^"]*"|\d+)')
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engine() -> AsyncIterator[LlamaCppEngine]:
-    engine = LlamaCppEngine(BUNDLED)
-    await engine.start()
-    yield engine
-    await engine.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
