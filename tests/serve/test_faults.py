@@ -4,13 +4,15 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from serve.conftest import FAST
-from support.live_route import LOCAL_PROMPT, REMOTE_PROMPT, LiveRoute
+from support.live_route import LOCAL_PROMPT, LONG_ANSWER, REMOTE_PROMPT, LiveRoute
 from support.routes import merged
 from support.upstream import (
     Script,
@@ -190,7 +192,7 @@ async def test_client_leaves_an_llm_stream(route: LiveRoute, provider: ScriptedU
 
 
 async def test_client_leaves_an_slm_stream(route: LiveRoute) -> None:
-    answer = await route.chat(LOCAL_PROMPT, stream=True, max_tokens=1000)
+    answer = await route.chat(LOCAL_PROMPT, stream=True, **LONG_ANSWER)
     assert answer.headers["x-hybridroute-path"] == "slm"
     await answer.content.readany()
     request_id = answer.headers["x-hybridroute-request-id"]
@@ -200,7 +202,7 @@ async def test_client_leaves_an_slm_stream(route: LiveRoute) -> None:
     assert document["record"]["outcome"] == "cancelled"
     (attempt,) = document["attempts"]
     assert attempt["outcome"] == "cancelled"
-    assert attempt["usage"]["completion_tokens"] < 1000
+    assert attempt["usage"]["completion_tokens"] < LONG_ANSWER["max_tokens"]
 
     async def idle() -> bool:
         state = await route.keeper("/state")
@@ -214,10 +216,9 @@ async def test_client_leaves_before_the_llm_answers(
     route: LiveRoute, provider: ScriptedUpstream, body_bytes: int
 ) -> None:
     provider.scripts.append(hang_before_headers)
-    leave = await ask_in_two_pieces(route, "llm", body_bytes)
-    await provider.wait_until(lambda upstream: len(upstream.requests) == 1, seconds=5)
+    async with asking_in_two_pieces(route, "llm", body_bytes):
+        await provider.wait_until(lambda upstream: len(upstream.requests) == 1, seconds=5)
     left = time.monotonic()
-    leave()
     await provider.wait_until(lambda upstream: upstream.clients_gone == 1, seconds=5)
 
     assert time.monotonic() - left < 1.0, "upstream work goes on for a second after the client left"
@@ -229,36 +230,37 @@ async def test_client_leaves_before_the_slm_answers(route: LiveRoute) -> None:
         state = await route.keeper("/state")
         return sum(replica["ongoing"] for replica in state["replicas"]["slm"]) == requests
 
-    leave = await ask_in_two_pieces(route, "slm", 0)
-    await route.until(lambda: ongoing(1))
-    leave()
+    async with asking_in_two_pieces(route, "slm", 0, **LONG_ANSWER):
+        await route.until(lambda: ongoing(1))
     await route.until(lambda: ongoing(0), seconds=5)
 
 
-async def ask_in_two_pieces(route: LiveRoute, model: str, body_bytes: int) -> Callable[[], None]:
-    """Send head and body apart, as httpx does, after a short request on the same connection; return how to leave."""
+@asynccontextmanager
+async def asking_in_two_pieces(
+    route: LiveRoute, model: str, body_bytes: int, **fields: Any
+) -> AsyncIterator[None]:
+    """Send head and body apart, as httpx does, after a short request on the same connection; leave at the end."""
     host, port = route.url.removeprefix("http://").split(":")
+    asked = {"model": model, "messages": [{"role": "user", "content": LOCAL_PROMPT + " " * body_bytes}]}
+    body = json.dumps(asked | fields).encode()
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
-    head = await reader.readuntil(b"\r\n\r\n")
-    length = re.search(rb"content-length: (\d+)", head.lower())
-    assert length is not None
-    await reader.readexactly(int(length[1]))
-    asked = {
-        "model": model,
-        "messages": [{"role": "user", "content": LOCAL_PROMPT + " " * body_bytes}],
-        "max_tokens": 1000,
-    }
-    body = json.dumps(asked).encode()
-    writer.write(
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-        b"content-length: %d\r\n\r\n" % len(body)
-    )
-    await writer.drain()
-    await asyncio.sleep(0.02)
-    writer.write(body)
-    await writer.drain()
-    return writer.close
+    try:
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head.lower())
+        assert length is not None
+        await reader.readexactly(int(length[1]))
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\n\r\n" % len(body)
+        )
+        await writer.drain()
+        await asyncio.sleep(0.02)
+        writer.write(body)
+        await writer.drain()
+        yield
+    finally:
+        writer.close()
 
 
 async def test_llm_down_in_scope_goes_to_the_slm_and_says_so(

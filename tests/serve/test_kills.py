@@ -10,7 +10,7 @@ import aiohttp
 import psutil
 import pytest
 
-from support.live_route import LOCAL_PROMPT, REMOTE_PROMPT, LiveRoute
+from support.live_route import LOCAL_PROMPT, LONG_ANSWER, REMOTE_PROMPT, LiveRoute
 from support.upstream import ScriptedUpstream, answer_json, chat_answer
 
 ANSWER = answer_json(chat_answer())
@@ -122,7 +122,7 @@ async def test_slm_replica_killed(route: LiveRoute) -> None:
 
 
 async def test_slm_stream_in_flight_on_the_killed_replica_ends_in_an_error_event(route: LiveRoute) -> None:
-    answer = await route.chat(LOCAL_PROMPT, stream=True, max_tokens=2000)
+    answer = await route.chat(LOCAL_PROMPT, stream=True, **LONG_ANSWER)
     assert answer.headers["x-hybridroute-path"] == "slm"
     request_id = answer.headers["x-hybridroute-request-id"]
     await answer.content.readany()

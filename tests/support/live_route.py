@@ -25,6 +25,8 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "hybridroute.yaml"
 LOCAL_PROMPT = "I want to lock my current account right away"
 """One of the example route's own local examples."""
 REMOTE_PROMPT = "Write a sonnet about the sea"
+LONG_ANSWER: dict[str, Any] = {"max_tokens": 1500, "ignore_eos": True}
+"""Fields with which the SLM goes on for seconds: where it would end by itself is a matter of luck and of processor."""
 
 
 async def run_command(*arguments: str, environ: Mapping[str, str]) -> tuple[int, str, str]:
