@@ -3,11 +3,12 @@
 The router reports one `DecisionRecord` a request: which gate decided, with its numbers, and how it ended. The
 path that does the work reports one `AttemptReport` an attempt: tokens, dollars, seconds. The keeper joins
 them by `request_id`; the money in a request is the sum over its attempts, so it counts once, whoever dies.
-Plain dataclasses: they are encoded on the data plane's busy side, off the request's path.
+Structs: every request makes four of them on its path, each in a tenth of the time that a frozen dataclass takes, and
+what has its default is not written.
 Times are Unix seconds; durations are seconds.
 """
 
-from dataclasses import dataclass, field
+import msgspec
 
 from hybridroute_api.vocabulary import (
     Api,
@@ -33,8 +34,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class TokenUsage:
+class TokenUsage(msgspec.Struct, frozen=True):
     """Tokens of one attempt, as the serving path counted them. Cached and reasoning are parts of sums."""
 
     prompt_tokens: int = 0
@@ -48,8 +48,7 @@ AUDIT_SUFFIX = ".audit"
 """What the id of an audit's record has behind that of the answered request."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuditResult:
+class AuditResult(msgspec.Struct, frozen=True):
     """What makes a record one of an audit: the copy of an answered request, sent to the path that had not served it."""
 
     of: str
@@ -60,8 +59,7 @@ class AuditResult:
     """0 where both answers say the same, 1 where they have nothing in common; None when there was no second answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class CascadeCheck:
+class CascadeCheck(msgspec.Struct, frozen=True):
     """What the cascade made of a request that was to stay on the SLM."""
 
     verdict: CascadeVerdict
@@ -75,8 +73,7 @@ class CascadeCheck:
     """Why there is no margin, in a few words."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRequest:
+class OpenRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Journalled by the router before it hands a request on, so that its death leaves a record."""
 
     request_id: str
@@ -99,8 +96,7 @@ class OpenRequest:
     topic: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionRecord:
+class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One request, written when it has ended."""
 
     request_id: str
@@ -159,8 +155,7 @@ class DecisionRecord:
     """Set when the request offers tools: where a later tool result of this conversation belongs."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenAttempt:
+class OpenAttempt(msgspec.Struct, frozen=True, omit_defaults=True):
     """Journalled by a path before it sends an attempt, so that its death leaves a report."""
 
     attempt_id: str
@@ -179,8 +174,7 @@ class OpenAttempt:
     """Dollar leases that it is reserved from."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptReport:
+class AttemptReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """One attempt on one path, written when it has ended."""
 
     attempt_id: str
@@ -211,8 +205,7 @@ class AttemptReport:
     """SLM: a cascade looked at the answer, and the request's record says whether it served."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicaHeartbeat:
+class ReplicaHeartbeat(msgspec.Struct, frozen=True, omit_defaults=True):
     """Sent every few seconds by each replica, and once at its end."""
 
     replica: str
@@ -222,18 +215,17 @@ class ReplicaHeartbeat:
     busy_seconds: float = 0.0
     ongoing: int = 0
     policy_version: str = ""
-    facts: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = msgspec.field(default_factory=dict)
     """What the app knows of its surroundings, for status: `slm_ready=1`, `upstream.primary=up`."""
     ended: bool = False
     """True on the last one: the replica stopped, or a live one found that it had died at `at`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one replica sends the keeper at once. Idempotent: the keeper knows ids it has seen."""
 
-    records: list[DecisionRecord] = field(default_factory=list)
-    attempts: list[AttemptReport] = field(default_factory=list)
-    heartbeats: list[ReplicaHeartbeat] = field(default_factory=list)
+    records: list[DecisionRecord] = msgspec.field(default_factory=list)
+    attempts: list[AttemptReport] = msgspec.field(default_factory=list)
+    heartbeats: list[ReplicaHeartbeat] = msgspec.field(default_factory=list)
     replica: str = ""
     """Whose journal the records and attempts were read from; a dead replica's name when they were adopted."""

@@ -1,6 +1,6 @@
 """Records and reports with everything filled in, for tests of the journal and the keeper."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from hybridroute_api.records import AttemptReport, DecisionRecord, OpenAttempt, OpenRequest, TokenUsage
 from hybridroute_api.vocabulary import Api, Gate, Outcome, PathName, UsageSource

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import aiohttp
 from aiohttp import web
+from msgspec.structs import replace
 
 from hybridroute_api.records import DecisionRecord, OpenRequest
 from hybridroute_api.serving import LivePolicy

@@ -52,10 +52,12 @@ class _Bucket:
     level: float
     at: float
 
-    def refill(self, per_minute: float, now: float) -> None:
-        gained = max(0.0, now - self.at) * per_minute / _MINUTE_SECONDS
-        self.level = min(_capacity(per_minute), self.level + gained)
-        self.at = now
+    def refill(self, per_minute: float, capacity: float, now: float) -> None:
+        level = self.level
+        if now > self.at:
+            level += (now - self.at) * per_minute / _MINUTE_SECONDS
+            self.at = now
+        self.level = min(capacity, level)
 
 
 class RateLimits:
@@ -90,9 +92,10 @@ class RateLimits:
             if limit is None:
                 continue
             part = limit / replicas
-            bucket = self._bucket(client, kind, part, now)
+            capacity = _capacity(part)
+            bucket = self._bucket(client, kind, part, capacity, now)
             left = min(limit, max(0, math.floor(bucket.level * replicas)))
-            reset_seconds = max(0.0, _capacity(part) - bucket.level) * _MINUTE_SECONDS / part
+            reset_seconds = (capacity - bucket.level) * _MINUTE_SECONDS / part
             names = _HEADERS[kind]
             shown.append((names[0], b"%d" % limit))
             shown.append((names[1], b"%d" % left))
@@ -107,19 +110,20 @@ class RateLimits:
         if asked > limit:
             return Excess(kind, limit, asked, None)
         part = limit / replicas
-        bucket = self._bucket(client, kind, part, now)
-        needed = min(asked, _capacity(part))
+        capacity = _capacity(part)
+        bucket = self._bucket(client, kind, part, capacity, now)
+        needed = min(capacity, asked)
         # A billionth is what floating point loses in a refill.
         if bucket.level < needed - 1e-9:
             return Excess(kind, limit, asked, (needed - bucket.level) * _MINUTE_SECONDS / part)
         bucket.level -= asked
         return None
 
-    def _bucket(self, client: Client, kind: LimitKind, part: float, now: float) -> _Bucket:
+    def _bucket(self, client: Client, kind: LimitKind, part: float, capacity: float, now: float) -> _Bucket:
         bucket = self._buckets.get((client.name, kind))
         if bucket is None:
-            bucket = self._buckets[client.name, kind] = _Bucket(_capacity(part), now)
-        bucket.refill(part, now)
+            bucket = self._buckets[client.name, kind] = _Bucket(capacity, now)
+        bucket.refill(part, capacity, now)
         return bucket
 
 

@@ -87,8 +87,7 @@ class BoundTerms:
     """Further parameters that this upstream does not bill."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(msgspec.Struct, frozen=True):
     """The most that a request can cost."""
 
     prompt_tokens: int
@@ -96,8 +95,7 @@ class Bound:
     nano_usd: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unbounded:
+class Unbounded(msgspec.Struct, frozen=True):
     """Why a request's cost has no upper bound."""
 
     parameter: str

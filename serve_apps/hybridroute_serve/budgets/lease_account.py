@@ -11,6 +11,8 @@ this process's monotonic clock.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from hybridroute_serve.budgets.ledger import LeaseAnswer, LeaseCall, LeaseOutcome
 
 __all__ = ["Hold", "LeaseAccount", "hold_from_all", "release_all", "settle_all"]
@@ -20,8 +22,7 @@ _REPORT_SECONDS = 1.0
 _RENEWALS_PER_LEASE = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(msgspec.Struct, frozen=True):
     """A part of a lease, held for one attempt."""
 
     lease_id: str

@@ -4,8 +4,7 @@ Prices are nano-USD per million tokens and nano-USD per replica-hour, see `hybri
 passes through a float; only seconds do, which are measured and not counted.
 """
 
-from dataclasses import replace
-from fractions import Fraction
+from msgspec.structs import replace
 
 from hybridroute_api.records import AttemptReport, DecisionRecord, TokenUsage
 from hybridroute_api.serving import LivePolicy, TokenPrices
@@ -53,7 +52,9 @@ def price_usage(usage: TokenUsage, prices: TokenPrices) -> int:
 
 def price_busy_seconds(busy_seconds: float, machine_hour_nano_usd: int) -> int:
     """Price a share of a replica's time, to the nearest nano-USD: shares are many, and must not drift up."""
-    return round(Fraction(busy_seconds) * machine_hour_nano_usd / _SECONDS_PER_HOUR)
+    numerator, denominator = busy_seconds.as_integer_ratio()
+    denominator *= _SECONDS_PER_HOUR
+    return (2 * numerator * machine_hour_nano_usd + denominator) // (2 * denominator)
 
 
 def price_all_llm(report: AttemptReport, primary: TokenPrices) -> int:

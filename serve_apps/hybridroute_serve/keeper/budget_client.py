@@ -13,7 +13,6 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from enum import StrEnum
 
 import aiohttp
@@ -51,8 +50,7 @@ class DeniedReason(StrEnum):
     """The lease in hand is used up or has run out, and the keeper does not answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Denied:
+class Denied(msgspec.Struct, frozen=True):
     """Nothing was reserved, from no account."""
 
     account: str
@@ -63,8 +61,7 @@ class Denied:
     """Unix time at which money comes back; None when nobody knows."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(msgspec.Struct, frozen=True):
     """An attempt's upper bound, held in all its accounts until `settle` or `release`."""
 
     attempt_id: str

@@ -44,7 +44,7 @@ def show_request(request: StoredRequest) -> dict[str, Any]:
     reports = [attempt.report for attempt in request.attempts]
     record = request.record
     return {
-        "record": msgspec.to_builtins(record) if record is not None else None,
+        "record": _show(record) if record is not None else None,
         "attempts": [_show_attempt(attempt) for attempt in request.attempts],
         "cost_usd": format_usd(request.cost_nano_usd),
         "explanation": explain_record(record, reports, request.audit)
@@ -57,8 +57,9 @@ def show_records(requests: Iterable[StoredRequest]) -> dict[str, Any]:
     """Many requests in short: each record with its cost."""
     return {
         "records": [
-            msgspec.to_builtins(request.record) | {"cost_usd": format_usd(request.cost_nano_usd)}
+            _show(request.record) | {"cost_usd": format_usd(request.cost_nano_usd)}
             for request in requests
+            if request.record is not None
         ]
     }
 
@@ -137,16 +138,21 @@ def gauge_state(
     }
 
 
+def _show(value: msgspec.Struct) -> dict[str, Any]:
+    """Return every field, those with their default too, which are not stored."""
+    shown: dict[str, Any] = msgspec.to_builtins(msgspec.structs.asdict(value))
+    return shown
+
+
 def _show_attempt(attempt: StoredAttempt) -> dict[str, Any]:
-    shown: dict[str, Any] = msgspec.to_builtins(attempt.report)
-    return shown | {
+    return _show(attempt.report) | {
         "cost_usd": format_usd(attempt.report.cost_nano_usd),
         "all_llm_usd": format_usd(attempt.all_llm_nano_usd),
     }
 
 
 def _show_replica(replica: KnownReplica, now: float) -> dict[str, Any]:
-    shown: dict[str, Any] = msgspec.to_builtins(replica.heartbeat)
+    shown = _show(replica.heartbeat)
     del shown["app"], shown["ended"]
     return shown | {"heard_at": replica.heard_at, "alive": is_alive(replica, now)}
 

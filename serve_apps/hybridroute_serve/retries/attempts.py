@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+import msgspec
+
 from hybridroute_api.vocabulary import Outcome
 from hybridroute_serve.retries.backoff import Backoff, BackoffClass
 from hybridroute_serve.retries.breaker import Admission, Verdict
@@ -96,8 +98,7 @@ def rule_for(outcome: Outcome, *, request_sent: bool, retry_sent_timeouts: bool 
     return rule
 
 
-@dataclass(frozen=True, slots=True)
-class EndedAttempt:
+class EndedAttempt(msgspec.Struct, frozen=True):
     """One attempt that is over."""
 
     upstream: str
@@ -110,8 +111,7 @@ class EndedAttempt:
     retry_after_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptLedger:
+class AttemptLedger(msgspec.Struct, frozen=True):
     """All attempts of one request so far, and their limits."""
 
     max_attempts: int
@@ -132,8 +132,7 @@ class AttemptLedger:
         return AttemptLedger(self.max_attempts, self.deadline, self.prior_attempts, (*self.attempts, ended))
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamView:
+class UpstreamView(msgspec.Struct, frozen=True):
     """One upstream as the plan sees it; in the order of preference."""
 
     name: str
@@ -141,8 +140,7 @@ class UpstreamView:
     """`Breaker.offer(now)`."""
 
 
-@dataclass(frozen=True, slots=True)
-class NextAttempt:
+class NextAttempt(msgspec.Struct, frozen=True):
     """Send this, after the wait."""
 
     upstream: str
@@ -152,8 +150,7 @@ class NextAttempt:
     """Tokens to take from the bucket when it is sent; 0 for a first attempt."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(msgspec.Struct, frozen=True):
     """Answer with what there is."""
 
     reason: StopReason

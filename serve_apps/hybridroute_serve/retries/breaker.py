@@ -14,6 +14,8 @@ from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 __all__ = ["Admission", "Breaker", "BreakerSettings", "BreakerState", "Permit", "Verdict"]
 
 
@@ -68,8 +70,7 @@ class BreakerSettings:
     """A probe that has not been heard of for so long is given up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(msgspec.Struct, frozen=True):
     """Leave to send one attempt; every permit is brought back with `record`."""
 
     generation: int

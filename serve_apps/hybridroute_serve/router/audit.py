@@ -8,10 +8,11 @@ the deadline that its request had. It leaves one record, with the distance of th
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import aiohttp
+from msgspec.structs import replace
 
 from hybridroute_api.records import AUDIT_SUFFIX, AuditResult, DecisionRecord
 from hybridroute_api.serving import LivePolicy

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import aiohttp
+import msgspec
 
 from hybridroute_api.records import CascadeCheck, DecisionRecord, OpenRequest
 from hybridroute_api.serving import LivePolicy
@@ -121,8 +122,7 @@ class RouterParts:
     monotonic_clock: Callable[[], float]
 
 
-@dataclass(frozen=True, slots=True)
-class _Accepted:
+class _Accepted(msgspec.Struct, frozen=True):
     """A request that is let in and can be read, with the policy that it is served by."""
 
     body: bytes

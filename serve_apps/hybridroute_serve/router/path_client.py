@@ -8,9 +8,9 @@ ingress between (plain text: its 502, 503 and 504 become a plain 500; 404 before
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
 
 import aiohttp
+import msgspec
 
 from hybridroute_api.vocabulary import InternalHeader, Outcome, PathName
 from hybridroute_serve.router.recall import Recall, RecalledError
@@ -23,8 +23,7 @@ _CONNECT_SECONDS = 2.0
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
 
 
-@dataclass(frozen=True, slots=True)
-class PathFailure:
+class PathFailure(msgspec.Struct, frozen=True):
     """The path could not serve, and nothing has reached the client."""
 
     outcome: Outcome
@@ -35,8 +34,7 @@ class PathFailure:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PathAnswer:
+class PathAnswer(msgspec.Struct, frozen=True):
     """A committed answer. Exactly one of `body` (unary) and `response` (stream) is set."""
 
     status: int

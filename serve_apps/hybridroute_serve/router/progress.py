@@ -1,6 +1,6 @@
 """What is known of one request so far, and the open and the record that are made of it."""
 
-from dataclasses import dataclass
+import msgspec
 
 from hybridroute_api.records import CascadeCheck, DecisionRecord, OpenRequest
 from hybridroute_api.serving import LivePolicy
@@ -19,8 +19,7 @@ _SERVED = frozenset({Outcome.OK, Outcome.CUT, Outcome.CANCELLED})
 """Outcomes of a request whose client got an answer, or the beginning of one."""
 
 
-@dataclass(slots=True)
-class Progress:
+class Progress(msgspec.Struct):
     """One request; the exchange fills it in as it goes."""
 
     request_id: str

@@ -3,8 +3,10 @@
 The counterpart by examples is in `decision`, which asks either of the two.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from hybridroute_api.standing import DriftStanding
 from hybridroute_api.vocabulary import Gate, OutOfScopeAction, PathName

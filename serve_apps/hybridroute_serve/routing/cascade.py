@@ -5,7 +5,7 @@ place: for quality, so the dollar budget pays for it and the retry budget does n
 SLM's answer stands, by the gate that kept it there.
 """
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from hybridroute_api.records import CascadeCheck
 from hybridroute_api.vocabulary import CascadeVerdict, Gate, PathName

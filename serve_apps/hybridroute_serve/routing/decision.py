@@ -30,7 +30,7 @@ A move is never silent: its gate is `health`, `overflow` or `budget`, and the re
 conversation on the SLM that has outgrown it (context, images) is decided by the capability gate.
 """
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from hybridroute_api.serving import BudgetPolicy, LivePolicy, RoutingPolicy
 from hybridroute_api.standing import DriftStanding

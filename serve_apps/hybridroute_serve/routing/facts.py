@@ -1,14 +1,13 @@
 """What a routing decision knows: facts of the request and the health of the paths. Values, no behaviour."""
 
-from dataclasses import dataclass
+import msgspec
 
 from hybridroute_api.vocabulary import PathName
 
 __all__ = ["PathHealth", "RequestFacts"]
 
 
-@dataclass(frozen=True, slots=True)
-class RequestFacts:
+class RequestFacts(msgspec.Struct, frozen=True):
     """The few things of a request that routing needs."""
 
     requested_model: str
@@ -41,8 +40,7 @@ class RequestFacts:
     """Digest of the system prompt, see `artifact.validity`; None without one."""
 
 
-@dataclass(frozen=True, slots=True)
-class PathHealth:
+class PathHealth(msgspec.Struct, frozen=True):
     """What the router believes of the paths at this moment."""
 
     slm_up: bool = True

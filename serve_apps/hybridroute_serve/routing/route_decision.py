@@ -3,8 +3,10 @@
 Made by `decision` and by what it asks; read by the router.
 """
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
+
+import msgspec
+from msgspec.structs import replace
 
 from hybridroute_api.vocabulary import ErrorCode, Gate, OutOfScopeAction, PathName
 
@@ -22,8 +24,7 @@ class Fitness(StrEnum):
     """It cannot or may not: incapable, forced to the LLM, or the SLM has been tried or was down."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rejection:
+class Rejection(msgspec.Struct, frozen=True):
     """The router answers by itself."""
 
     status: int
@@ -32,8 +33,7 @@ class Rejection:
     """For the client."""
 
 
-@dataclass(frozen=True, slots=True)
-class RouteDecision:
+class RouteDecision(msgspec.Struct, frozen=True):
     """One decision. Scores are None where no gate asked for them."""
 
     path: PathName | None

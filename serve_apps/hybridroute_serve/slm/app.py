@@ -7,7 +7,9 @@ code.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from hybridroute_api.serving import SlmArgs, UpstreamTimeouts
 from hybridroute_api.vocabulary import Api, ErrorCode, InternalHeader, Outcome, PathName

@@ -6,8 +6,10 @@ logprobs that the client did not ask for are taken out of all of it. Not here: t
 """
 
 from collections.abc import MutableMapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec.structs import replace
 
 from hybridroute_api.records import AttemptReport, OpenAttempt
 from hybridroute_api.vocabulary import ErrorCode, InternalHeader, Outcome

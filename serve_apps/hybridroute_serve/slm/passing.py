@@ -4,8 +4,9 @@ Both are given to the relay as its `send`, and see whole events only.
 """
 
 from collections.abc import MutableMapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from hybridroute_api.records import AttemptReport, OpenAttempt
 from hybridroute_api.vocabulary import Api, ErrorCode, InternalHeader, Outcome, UsageSource

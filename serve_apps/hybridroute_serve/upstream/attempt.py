@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import aiohttp
+import msgspec
 
 from hybridroute_api.records import AttemptReport, OpenAttempt, TokenUsage
 from hybridroute_api.vocabulary import ErrorCode, InternalHeader, Outcome, PathName, UsageSource
@@ -56,8 +57,7 @@ def attempt_id(request_id: str, path: PathName, number: int) -> str:
     return f"{request_id}/{path}/{number}"
 
 
-@dataclass(frozen=True, slots=True)
-class RelayRequest:
+class RelayRequest(msgspec.Struct, frozen=True):
     """What is sent, whoever it is sent to."""
 
     request_id: str
@@ -68,10 +68,6 @@ class RelayRequest:
     body: bytes
     headers: list[tuple[bytes, bytes]]
     """Those that may go to the upstream."""
-
-    def with_headers(self, headers: list[tuple[bytes, bytes]]) -> "RelayRequest":
-        """Return it with other headers: by hand, for `dataclasses.replace` goes through the fields one by one."""
-        return RelayRequest(self.request_id, self.gate, self.operation, self.parsed, self.body, headers)
 
 
 @dataclass(frozen=True, slots=True)

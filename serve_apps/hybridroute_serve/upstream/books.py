@@ -1,7 +1,8 @@
 """Who is told of an attempt: the journal of all of them, and the books of whoever pays for this one. Interfaces."""
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from hybridroute_api.records import AttemptReport, OpenAttempt, TokenUsage
 from hybridroute_api.vocabulary import Outcome
@@ -20,8 +21,7 @@ class AttemptJournal(Protocol):
         """Note how it ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnd:
+class AttemptEnd(msgspec.Struct, frozen=True):
     """How an attempt ended, for those who pay for it and learn from it."""
 
     outcome: Outcome
@@ -40,8 +40,7 @@ class AttemptEnd:
     """It ended while the client was being written to, which says nothing of the upstream."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stake:
+class Stake(msgspec.Struct, frozen=True):
     """Money of one attempt: what is reserved for it, or what was settled."""
 
     nano_usd: int | None = None

@@ -11,6 +11,8 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from hybridroute_api.serving import LivePolicy
 from hybridroute_api.vocabulary import Header, Outcome, PathName
 from hybridroute_serve.keeper.budget_client import Reservation
@@ -52,8 +54,7 @@ class PursuitParts:
     sleep: Callable[[float], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class CallerTerms:
+class CallerTerms(msgspec.Struct, frozen=True):
     """What came with the request besides its body."""
 
     client: str | None = None
@@ -195,7 +196,7 @@ class RequestPursuit:
             headers = [header for header in headers if header[0] != _IDEMPOTENCY_HEADER]
         try:
             return await self._parts.relay.attempt(
-                self._request.with_headers(headers),
+                msgspec.structs.replace(self._request, headers=headers),
                 ticket.upstream.target(self._request.parsed.api),
                 send,
                 number=ticket.number,

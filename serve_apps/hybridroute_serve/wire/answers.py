@@ -4,7 +4,6 @@ Tolerant on purpose: upstreams differ, and whatever is not understood passes to 
 Used by `streams` and by the relay.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -43,8 +42,7 @@ class InvalidAnswerError(Exception):
     """The upstream sent something that is no JSON object, or no answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerFacts:
+class AnswerFacts(msgspec.Struct, frozen=True):
     """What one answer or one event says."""
 
     has_content: bool = False

@@ -6,7 +6,6 @@ would: 400 with the field's name. Pure. Used by the router, the llm-proxy and th
 
 import hashlib
 import re
-from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -24,16 +23,14 @@ from hybridroute_serve.wire.token_estimates import (
 __all__ = ["ChatMessage", "ParsedRequest", "parse_request"]
 
 
-@dataclass(frozen=True, slots=True)
-class ChatMessage:
+class ChatMessage(msgspec.Struct, frozen=True):
     """One message: who, and the text of it. Parts that are not text are left out."""
 
     role: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedRequest:
+class ParsedRequest(msgspec.Struct, frozen=True):
     """What a request asks for."""
 
     api: Api

@@ -1,10 +1,10 @@
 """Prices are exact."""
 
-from dataclasses import replace
 from decimal import ROUND_CEILING, Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hybridroute_api.records import TokenUsage
 from hybridroute_api.serving import TokenPrices

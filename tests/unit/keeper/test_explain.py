@@ -1,6 +1,6 @@
 """What a person reads of a request, word for word."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from hybridroute_api.records import AttemptReport, AuditResult, CascadeCheck, DecisionRecord, TokenUsage
 from hybridroute_api.vocabulary import (

@@ -1,9 +1,9 @@
 """When a second attempt runs beside a slow first one."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from hybridroute_api.vocabulary import Outcome
 from hybridroute_serve.retries.attempts import (

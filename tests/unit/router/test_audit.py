@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
 from hybridroute_api.records import DecisionRecord
 from hybridroute_api.serving import LivePolicy

@@ -208,12 +208,13 @@ async def test_copies_go_on_while_all_is_escalated_and_the_alarm_ends(route: Aud
 
 async def test_audits_cost_dollars_and_are_no_requests(route: AuditedRoute) -> None:
     await route.is_compared(1)  # the fixture's
+    paid_line = 'hybridroute_cost_usd_total{gate="audit",model="big",path="llm",route="support"}'
+    await route.is_metered(f"{paid_line} {PRICE / 1e9}")
     before = await route.costs()
     for _ in range(5):
         answer = await route.ask()
     await route.is_compared(6)
     await route.is_metered('hybridroute_audits_total{path="llm",result="compared",route="support"} 6.0')
-    paid_line = 'hybridroute_cost_usd_total{gate="audit",model="big",path="llm",route="support"}'
     await route.is_metered(f"{paid_line} {6 * PRICE / 1e9}")
     costs = await route.costs()
 

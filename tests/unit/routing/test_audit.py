@@ -1,8 +1,7 @@
 """Which requests an audit may be drawn from."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from hybridroute_api.standing import Guarantee, GuaranteeReason, GuaranteeStatus
 from hybridroute_api.vocabulary import DriftAction, Gate, PathName

@@ -1,10 +1,9 @@
 """What the SLM cannot serve, one fact at a time, and the edges of its context."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hybridroute_api.serving import SlmPolicy
 from hybridroute_serve.routing.capability import ESTIMATE_MARGIN_PERCENT, MIN_ANSWER_TOKENS, incapability

@@ -1,8 +1,7 @@
 """What the cascade looks at, and what it makes of a margin."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from hybridroute_api.records import CascadeCheck
 from hybridroute_api.vocabulary import CascadeVerdict, Gate, PathName

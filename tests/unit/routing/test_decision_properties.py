@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from hybridroute_api.serving import LivePolicy
 from hybridroute_api.vocabulary import Gate, Mode, Outcome, OutOfScopeAction, PathName
@@ -122,7 +123,7 @@ def test_what_a_local_only_key_sends_never_leaves_the_slm(
     health: PathHealth,
     outcome: Outcome,
 ) -> None:
-    decision = decide_route(replace(request, local_only=True), policy, scorer, health)
+    decision = decide_route(structs.replace(request, local_only=True), policy, scorer, health)
     assert decision.path in (PathName.SLM, None)
     assert decision.fallbacks == ()
     assert plan_failover(decision, outcome, "context_length_exceeded") is None

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from hybridroute_api.records import CascadeCheck
 from hybridroute_api.standing import DriftStanding, Guarantee, GuaranteeReason, GuaranteeStatus
@@ -104,7 +105,7 @@ def test_an_answer_that_a_cascade_let_stand_is_covered() -> None:
     ],
 )
 def test_what_another_gate_sent_there_is_not(gate: Gate, cause: OutsidePromise) -> None:
-    assert why_outside(replace(KEPT, gate=gate), request_of(), TERMS, CALM) is cause
+    assert why_outside(structs.replace(KEPT, gate=gate), request_of(), TERMS, CALM) is cause
 
 
 @pytest.mark.parametrize(
@@ -117,13 +118,13 @@ def test_what_another_gate_sent_there_is_not(gate: Gate, cause: OutsidePromise) 
     ],
 )
 def test_shapes_that_no_label_had_are_marked(change: dict[str, object], cause: OutsidePromise) -> None:
-    facts: RequestFacts = replace(request_of(), **change)  # type: ignore[arg-type]
+    facts: RequestFacts = structs.replace(request_of(), **change)  # type: ignore[arg-type]
     assert why_outside(KEPT, facts, TERMS, CALM) is cause
 
 
 def test_the_system_prompt_of_the_labels_is_covered_and_its_absence_is_not() -> None:
     terms = replace(TERMS, system_prompt="abc")
-    assert why_outside(KEPT, replace(request_of(), system_prompt="abc"), terms, CALM) is None
+    assert why_outside(KEPT, structs.replace(request_of(), system_prompt="abc"), terms, CALM) is None
     assert why_outside(KEPT, request_of(), terms, CALM) is OutsidePromise.SYSTEM_PROMPT
 
 
@@ -136,5 +137,5 @@ def test_nothing_is_covered_while_the_promise_is_void_or_nobody_knows(standing: 
 
 
 def test_what_a_scope_gate_of_labels_alone_keeps_was_never_promised() -> None:
-    kept = replace(KEPT, gate=Gate.SCOPE, confidence=None)
+    kept = structs.replace(KEPT, gate=Gate.SCOPE, confidence=None)
     assert why_outside(kept, request_of(), TERMS, CALM) is OutsidePromise.NOT_PROMISED
