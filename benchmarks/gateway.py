@@ -16,7 +16,7 @@ import os
 import resource
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -86,6 +86,24 @@ class Bench:
     arguments: argparse.Namespace
     upstream: RunningUpstream
     entries: dict[str, Entry]
+    without_streams: set[str] = field(default_factory=set)
+    """Gateways that answered no stream in the warm-up."""
+
+    async def warm_up(self, gateway: str, missing: list[str]) -> None:
+        """Put a little of both kinds of load on one gateway, and leave out what it does not answer."""
+        body = {"messages": MESSAGES, "max_tokens": 64}
+        entry = self.entries[gateway]
+        try:
+            await run_wrk(entry, body | {"stream": False}, connections=16, seconds=WARM_UP_SECONDS)
+        except WrkError as error:
+            missing.append(f"{gateway}: {error}")
+            del self.entries[gateway]
+            return
+        try:
+            await run_wrk(entry, body | {"stream": True}, connections=16, seconds=WARM_UP_SECONDS)
+        except WrkError as error:
+            missing.append(f"{gateway}, streams: {error}")
+            self.without_streams.add(gateway)
 
     async def measure(self, gateway: str, cell: Cell, number: int) -> Measurement:
         """Put one kind of load on one gateway. Raises `WrkError`, `OSError` and `ValueError`."""
@@ -152,13 +170,8 @@ async def all_up(
                 continue
             match_priority(entry.processes())
             bench.entries[peer.name] = entry
-        for name, entry in list(bench.entries.items()):
-            body = {"messages": MESSAGES, "max_tokens": 64, "stream": True}
-            try:
-                await run_wrk(entry, body, connections=16, seconds=WARM_UP_SECONDS)
-            except WrkError as error:
-                missing.append(f"{name}: {error}")
-                del bench.entries[name]
+        for name in list(bench.entries):
+            await bench.warm_up(name, missing)
         yield bench
 
 
@@ -171,6 +184,8 @@ async def run_all(arguments: argparse.Namespace) -> tuple[dict[str, str], list[M
         for number in range(arguments.rounds):
             for cell in arguments.cells:
                 for gateway in bench.entries:
+                    if cell.stream and gateway in bench.without_streams:
+                        continue
                     try:
                         one = await bench.measure(gateway, cell, number)
                     except (WrkError, OSError, ValueError) as error:
