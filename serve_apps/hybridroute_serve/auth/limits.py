@@ -94,11 +94,11 @@ class RateLimits:
             part = limit / replicas
             capacity = _capacity(part)
             bucket = self._bucket(client, kind, part, capacity, now)
-            left = min(limit, max(0, math.floor(bucket.level * replicas)))
+            left = int(bucket.level * replicas) if bucket.level > 0 else 0
             reset_seconds = (capacity - bucket.level) * _MINUTE_SECONDS / part
             names = _HEADERS[kind]
             shown.append((names[0], b"%d" % limit))
-            shown.append((names[1], b"%d" % left))
+            shown.append((names[1], b"%d" % (min(limit, left))))
             shown.append((names[2], _format_reset(reset_seconds)))
         return shown
 

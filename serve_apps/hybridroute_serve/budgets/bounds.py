@@ -212,12 +212,18 @@ def _bound_definitions(given: Mapping[str, Any]) -> int:
 
 
 def _output_cap(given: Mapping[str, Any], terms: BoundTerms) -> int:
-    caps = [_positive(given[name], name) for name in ("max_tokens", "max_completion_tokens") if name in given]
-    return max(caps, default=terms.output_cap_tokens)
+    cap = 0
+    for name in ("max_tokens", "max_completion_tokens"):
+        if name in given:
+            cap = max(cap, _positive(given[name], name))
+    return cap or terms.output_cap_tokens
 
 
 def _answers(given: Mapping[str, Any], api: Api) -> int:
-    answers = max(_positive(given.get(name, 1), name) for name in ("n", "best_of"))
+    answers = 1
+    for name in ("n", "best_of"):
+        if name in given:
+            answers = max(answers, _positive(given[name], name))
     prompt = given.get("prompt")
     if api is Api.COMPLETIONS and isinstance(prompt, list) and not _is_token_array(prompt):
         answers *= max(1, len(prompt))
@@ -235,6 +241,9 @@ def _positive(value: Any, name: str) -> int:
 
 
 def _list_of_objects(value: Any, where: str) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+    if not isinstance(value, list):
         raise _NoBoundError(where, "it is not a list of objects")
+    for item in value:
+        if not isinstance(item, dict):
+            raise _NoBoundError(where, "it is not a list of objects")
     return value

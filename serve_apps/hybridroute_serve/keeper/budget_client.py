@@ -14,6 +14,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from functools import lru_cache
 
 import aiohttp
 import msgspec
@@ -72,6 +73,11 @@ class Reservation(msgspec.Struct, frozen=True):
     """For the attempt's `OpenAttempt` and `AttemptReport`; empty when the keeper itself holds it."""
     holds: tuple[tuple[LeaseAccount, Hold], ...] = ()
     at_keeper: bool = False
+
+
+@lru_cache
+def _accounts_of(client: str | None) -> tuple[str, ...]:
+    return (ROUTE_ACCOUNT,) if client is None else (ROUTE_ACCOUNT, client_account(client))
 
 
 class DollarAccounts:
@@ -160,15 +166,18 @@ class DollarAccounts:
 
     def _names(self, client: str | None) -> tuple[str, ...]:
         """Return the accounts to reserve from; while nobody knows, all that there could be: the keeper says."""
-        wanted = (ROUTE_ACCOUNT,) if client is None else (ROUTE_ACCOUNT, client_account(client))
+        names = _accounts_of(client)
+        for name in names:
+            if not self._may_be_budgeted(name):
+                return tuple(name for name in names if self._may_be_budgeted(name))
+        return names
+
+    def _may_be_budgeted(self, name: str) -> bool:
         terms = self._source.terms
-        names = []
-        for name in wanted:
-            if terms is None or name in terms:
-                line = self._lines.get(name)
-                if line is None or not line.is_unbudgeted:
-                    names.append(name)
-        return tuple(names)
+        if terms is not None and name not in terms:
+            return False
+        line = self._lines.get(name)
+        return line is None or not line.is_unbudgeted
 
     def _line(self, name: str) -> LeaseLine:
         line = self._lines.get(name)

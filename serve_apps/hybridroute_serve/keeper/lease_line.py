@@ -38,12 +38,12 @@ class LeaseLine:
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
         self._direct_until = float("-inf")
-        self._unbudgeted_until = float("-inf")
+        self._unbudgeted_until: float | None = None
 
     @property
     def is_unbudgeted(self) -> bool:
         """Whether the keeper has said lately that there is no budget."""
-        return self._monotonic() < self._unbudgeted_until
+        return self._unbudgeted_until is not None and self._monotonic() < self._unbudgeted_until
 
     async def ask_for(self, nano_usd: int) -> None:
         """Ask for so much more in hand, unless it is known that a lease does not hold it. Errors: KeeperAwayError."""

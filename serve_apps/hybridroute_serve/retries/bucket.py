@@ -115,9 +115,10 @@ class RetryBucket:
 
     def _accrue(self, now: float) -> None:
         # A clock that stands still or steps back brings nothing in, and is not paid for again later.
-        elapsed_seconds = max(0.0, now - self._accrued_at)
-        self._tokens += self._share.floor_tokens_per_second * elapsed_seconds
-        self._accrued_at += elapsed_seconds
+        elapsed_seconds = now - self._accrued_at
+        if elapsed_seconds > 0.0:
+            self._tokens += self._share.floor_tokens_per_second * elapsed_seconds
+            self._accrued_at += elapsed_seconds
         self._clamp(self._accrued_at)
 
     def _clamp(self, now: float) -> None:

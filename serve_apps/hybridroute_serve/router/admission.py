@@ -80,7 +80,8 @@ class Admission:
 
     def _shares(self) -> int:
         # A replica that serves is there, whatever the ingress has counted so far.
-        return max(1, self._replicas())
+        replicas = self._replicas()
+        return max(1, replicas)
 
     def _check(self, excess: Excess | None) -> None:
         if excess is None:
