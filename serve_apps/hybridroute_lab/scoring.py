@@ -53,9 +53,11 @@ def score_prompts(
     cluster = np.zeros((len(scorers), count), dtype=np.intp)
     topic = np.zeros((len(scorers), count), dtype=np.intp)
     nearest: list[list[str]] = [[] for _ in scorers]
+    blend = any(scorer.header.calibration is not None for scorer in scorers)
+    labels = any(scorer.header.labels for scorer in scorers)
     for row, prompt in enumerate(prompts):
         text = routing_text(prompt)
-        features = read_features(text)
+        features = read_features(text, blend=blend, labels=labels)
         vectors[row] = vector = embedder.embed(text)
         for number, scorer in enumerate(scorers):
             scores = scorer.score(features, vector)

@@ -129,6 +129,8 @@ def calibrate(
                 artifact = calibrate_labels(texts, embedder, today, options, progress=progress)
         _write(output, artifact)
     _show(output, artifact, as_json=as_json)
+    if not as_json:
+        _tell_left_out(artifact)
 
 
 def certify(
@@ -176,6 +178,8 @@ def certify(
             )
         _write(output, renewed)
     _show(output, renewed, as_json=as_json)
+    if not as_json:
+        _tell_left_out(renewed, len(outcomes.prompts))
 
 
 def _models(given: list[str] | None, route: Path | None, system_prompt: Path | None) -> dict[str, str]:
@@ -248,6 +252,19 @@ def _show(path: Path, data: bytes, *, as_json: bool) -> None:
     console().print(_promises(artifact))
     if artifact.header.margins is not None:
         console().print(_cascades(artifact.header.margins, artifact.header.promise))
+
+
+def _tell_left_out(data: bytes, fresh: int | None = None) -> None:
+    """Say how many rows were not used; `fresh` are those given to certify with alone."""
+    from hybridroute_serve.routing.artifact.file import decode_artifact  # noqa: PLC0415 - loads numpy
+
+    rows = decode_artifact(data).header.rows
+    given, used = (rows.given, rows.fit + rows.certify) if fresh is None else (fresh, rows.certify)
+    if given > used:
+        console().print(
+            f"{given - used:,} of {given:,} rows, drawn at random, were not used: scores learn nothing from more than "
+            "50,000, and a promise gains next to nothing from more than 50,000"
+        )
 
 
 _RISKS = (0.01, 0.02, 0.05, 0.1, 0.2)
