@@ -10,7 +10,7 @@ from rich.table import Table
 from hybridroute_api.v1alpha1.routing import Routing
 from hybridroute_api.v1alpha1.slm import BUNDLED_MODELS
 from hybridroute_cli.documents import load_route
-from hybridroute_cli.lab import lab_errors, need_lab
+from hybridroute_cli.lab import lab_errors, need_lab, usable_workers
 from hybridroute_cli.output import CommandError, command_errors, console, print_json
 from hybridroute_cli.problems import InvalidDocumentError
 from hybridroute_cli.progress import progress_bar
@@ -100,6 +100,7 @@ def calibrate(
             keep_texts=keep_texts,
             models=_models(model, route, system_prompt),
             margin_tokens=margin_tokens,
+            workers=usable_workers(),
         )
         if margin_column is not None and weak_column is None:
             raise CommandError("--margin-column needs --weak-column and --strong-column beside it")
@@ -174,6 +175,7 @@ def certify(
                 load_static_embedder(),
                 today,
                 _models(model, route, system_prompt),
+                workers=usable_workers(),
                 progress=progress,
             )
         _write(output, renewed)
