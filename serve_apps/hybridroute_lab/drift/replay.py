@@ -222,6 +222,8 @@ class Delays:
     p95: float
     missed: float
     """Share of streams without an alarm within the horizon; they count with the horizon's length."""
+    by_stream: Floats
+    """One number a stream: replays with equal random numbers pair up."""
 
 
 def measure_delays(
@@ -257,7 +259,8 @@ def measure_delays(
         waiting &= ~rang
         if not waiting.any():
             break
-    return Delays(float(delay.mean()), float(np.percentile(delay, 95)), float(waiting.mean()))
+    by_stream = delay.astype(np.float64)
+    return Delays(float(delay.mean()), float(np.percentile(delay, 95)), float(waiting.mean()), by_stream)
 
 
 def _any_over(levels: Floats, limits: Floats) -> NDArray[np.bool_]:
