@@ -49,7 +49,7 @@ def run_domains(tables: Path, domains: list[str], requests: int, store: Path) ->
             embedder,
             rates=RATES,
             session_lengths=SESSION_LENGTHS,
-            plan=DriftPlan(undrifted_requests=requests),
+            plan=DriftPlan(undrifted_requests=requests, baselines=False),
         )
         store.parent.mkdir(parents=True, exist_ok=True)
         store.write_text(json.dumps(reports, indent=1) + "\n")

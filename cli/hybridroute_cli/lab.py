@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 from hybridroute_cli.output import CommandError
+from hybridroute_serve.engines.cpus import usable_cpus
 
-__all__ = ["lab_errors", "need_lab"]
+__all__ = ["lab_errors", "need_lab", "usable_workers"]
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -24,6 +25,11 @@ def need_lab(*, plots: bool = False) -> None:
     missing = [name for name in wanted if find_spec(name) is None]
     if missing:
         raise CommandError(f"this command needs {', '.join(missing)}: pip install 'hybridroute[lab,serve]'")
+
+
+def usable_workers() -> int:
+    """Return how many processes may work on rows: one a core, and at most 8, as each takes memory."""
+    return max(1, min(8, int(usable_cpus())))
 
 
 @contextmanager

@@ -1,12 +1,14 @@
 """The features of many texts at once, as matrices, from the very functions that a route scores with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from hybridroute_lab.row_workers import Progress, map_rows, no_progress
 from hybridroute_serve.routing.artifact.heads import bucket_values
 from hybridroute_serve.routing.artifact.text_features import Hashes, read_features
 from hybridroute_serve.routing.embedding import Embedder
@@ -20,13 +22,6 @@ HEAD_BITS = 14
 SCOPE_BITS = 10
 """Buckets of the scope gate's: each has a weight for every label. 1,024 lose 0.0005 AUROC against 16,384."""
 
-Progress = Callable[[str, int, int], None]
-"""Called with a stage, rows done and rows in all."""
-
-
-def no_progress(stage: str, done: int, total: int) -> None:
-    """Show nothing."""
-
 
 @dataclass(frozen=True, slots=True)
 class FeatureTable:
@@ -37,6 +32,7 @@ class FeatureTable:
     words: sparse.csr_array
     characters: sparse.csr_array
     scope_words: sparse.csr_array
+    """For the scope gate's classifiers, as `scope_characters`; both are empty where there are no labels to fit."""
     scope_characters: sparse.csr_array
 
     def __len__(self) -> int:
@@ -78,25 +74,40 @@ class _SparseRows:
 
 
 def build_feature_table(
-    prompts: Sequence[str], embedder: Embedder, progress: Progress = no_progress
+    prompts: Sequence[str],
+    embedder: Embedder,
+    progress: Progress = no_progress,
+    *,
+    labels: bool = True,
+    workers: int = 1,
 ) -> FeatureTable:
-    """Read every prompt as the router would. Takes about 0.5 ms a row."""
+    """Read every prompt as the router would, in about 0.3 ms; `labels` tells whether the rows have any."""
+    work = partial(_read_rows, embedder=embedder, labels=labels)
+    parts = list(map_rows(work, prompts, workers=workers, stage="reading", progress=progress))
+    return FeatureTable(
+        np.concatenate([part.vectors for part in parts]),
+        np.concatenate([part.shapes for part in parts]),
+        _stacked([part.words for part in parts]),
+        _stacked([part.characters for part in parts]),
+        _stacked([part.scope_words for part in parts]),
+        _stacked([part.scope_characters for part in parts]),
+    )
+
+
+def _read_rows(prompts: Sequence[str], *, embedder: Embedder, labels: bool) -> FeatureTable:
     vectors = []
     shapes = []
     words, characters = _SparseRows(HEAD_BITS), _SparseRows(HEAD_BITS)
     scope_words, scope_characters = _SparseRows(SCOPE_BITS), _SparseRows(SCOPE_BITS)
-    for number, prompt in enumerate(prompts):
+    for prompt in prompts:
         text = routing_text(prompt)
-        features = read_features(text)
+        features = read_features(text, labels=labels)
         vectors.append(embedder.embed(text))
         shapes.append(features.shape)
         words.append(features.words)
         characters.append(features.characters)
-        scope_words.append(features.words)
+        scope_words.append(features.words if labels else features.folded_characters)
         scope_characters.append(features.folded_characters)
-        if number % 500 == 0:
-            progress("reading", number, len(prompts))
-    progress("reading", len(prompts), len(prompts))
     return FeatureTable(
         np.stack(vectors),
         np.stack(shapes),
@@ -105,3 +116,7 @@ def build_feature_table(
         scope_words.build(),
         scope_characters.build(),
     )
+
+
+def _stacked(parts: Sequence[sparse.csr_array]) -> sparse.csr_array:
+    return sparse.csr_array(sparse.vstack(parts, format="csr"))

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hybridroute_lab.feature_table import Progress, no_progress
+from hybridroute_lab.row_workers import Progress, map_rows, no_progress
 from hybridroute_serve.routing.artifact.scorer import ArtifactScorer
 from hybridroute_serve.routing.artifact.text_features import read_features
 from hybridroute_serve.routing.embedding import Embedder
@@ -44,8 +45,20 @@ def score_prompts(
     prompts: Sequence[str],
     embedder: Embedder,
     progress: Progress = no_progress,
+    *,
+    workers: int = 1,
 ) -> list[ScoredRows]:
     """Return one `ScoredRows` a scorer. Each prompt is read once, whatever the number of scorers."""
+    if not prompts:
+        return _score_rows(prompts, scorers=scorers, embedder=embedder)
+    work = partial(_score_rows, scorers=scorers, embedder=embedder)
+    parts = list(map_rows(work, prompts, workers=workers, stage="scoring", progress=progress))
+    return [_joined(own) for own in zip(*parts, strict=True)]
+
+
+def _score_rows(
+    prompts: Sequence[str], *, scorers: Sequence[ArtifactScorer], embedder: Embedder
+) -> list[ScoredRows]:
     count = len(prompts)
     vectors = np.zeros((count, embedder.embed("a").size), dtype=np.float32)
     confidence = np.full((len(scorers), count), np.nan)
@@ -53,9 +66,11 @@ def score_prompts(
     cluster = np.zeros((len(scorers), count), dtype=np.intp)
     topic = np.zeros((len(scorers), count), dtype=np.intp)
     nearest: list[list[str]] = [[] for _ in scorers]
+    blend = any(scorer.header.calibration is not None for scorer in scorers)
+    labels = any(scorer.header.labels for scorer in scorers)
     for row, prompt in enumerate(prompts):
         text = routing_text(prompt)
-        features = read_features(text)
+        features = read_features(text, blend=blend, labels=labels)
         vectors[row] = vector = embedder.embed(text)
         for number, scorer in enumerate(scorers):
             scores = scorer.score(features, vector)
@@ -65,15 +80,23 @@ def score_prompts(
             cluster[number, row] = scores.cluster
             topic[number, row] = scores.topic
             nearest[number].append(scores.nearest)
-        if row % 500 == 0:
-            progress("scoring", row, count)
-    progress("scoring", count, count)
     return [
         ScoredRows(
             confidence[number], scope[number], cluster[number], topic[number], tuple(nearest[number]), vectors
         )
         for number in range(len(scorers))
     ]
+
+
+def _joined(parts: Sequence[ScoredRows]) -> ScoredRows:
+    return ScoredRows(
+        np.concatenate([part.confidence for part in parts]),
+        np.concatenate([part.scope for part in parts]),
+        np.concatenate([part.cluster for part in parts]),
+        np.concatenate([part.topic for part in parts]),
+        tuple(name for part in parts for name in part.nearest),
+        np.concatenate([part.vectors for part in parts]),
+    )
 
 
 def time_decisions(

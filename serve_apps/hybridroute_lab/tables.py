@@ -4,10 +4,9 @@ File names are read for messages and for the category baseline; they never reach
 """
 
 import csv
-import io
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,8 @@ CONTAMINATED_FILE = "contaminated_prompts.jsonl"
 _CONTAMINATED_KEYS = ("eval_prompt", "prompt")
 _TRUE = frozenset({"true", "yes", "right", "correct"})
 _FALSE = frozenset({"false", "no", "wrong", "incorrect"})
+MAX_ROWS = 1_000_000
+"""Rows are kept in memory, and no promise gets better by more of them than calibration uses."""
 _MAX_FIELD_BYTES = min(sys.maxsize, 2**31 - 1)
 
 Row = Mapping[str, object]
@@ -113,6 +114,7 @@ def read_outcomes(
             if prompt in contaminated:
                 dropped += 1
                 continue
+            _check_count(len(prompts), where)
             prompts.append(prompt)
             weak.append(_score(row[weak_column], where, weak_column))
             strong.append(_score(row[strong_column], where, strong_column))
@@ -142,6 +144,7 @@ def read_labelled_texts(
     labels: list[str] = []
     for path in _expand(paths):
         for where, row in _read_rows(path, [text_column, label_column]):
+            _check_count(len(texts), where)
             texts.append(_text(row[text_column], where, text_column))
             labels.append(_text(row[label_column], where, label_column))
     if not texts:
@@ -169,16 +172,9 @@ def _expand(paths: Sequence[Path]) -> list[Path]:
 
 
 def _read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: byte {error.start} is not UTF-8; convert the file, for example with `iconv -t utf-8`"
-        ) from error
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
-    rows = _jsonl_rows(path, text) if path.suffix == ".jsonl" else _csv_rows(path, text)
-    for number, row in rows:
+    is_jsonl = path.suffix == ".jsonl"
+    lines = _read_lines(path, newline="\n" if is_jsonl else "")
+    for number, row in _jsonl_rows(path, lines) if is_jsonl else _csv_rows(path, lines):
         missing = [column for column in columns if row.get(column) is None]
         if missing:
             raise DataError(
@@ -188,18 +184,41 @@ def _read_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
         yield f"{path}, row {number}", row
 
 
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, Row]]:
+def _read_lines(path: Path, newline: str) -> Iterator[str]:
+    """Yield lines with their ends, one at a time: of a large file only its rows are ever in memory."""
+    try:
+        with path.open(encoding="utf-8-sig", newline=newline) as lines:
+            yield from lines
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: byte {_first_foreign_byte(path)} is not UTF-8; "
+            "convert the file, for example with `iconv -t utf-8`"
+        ) from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+
+
+def _first_foreign_byte(path: Path) -> int:
+    """Return where a file stops being UTF-8; a decoder that reads piece by piece does not know."""
+    try:
+        path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return error.start
+    return 0
+
+
+def _csv_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, Row]]:
     previous = csv.field_size_limit(_MAX_FIELD_BYTES)
     try:
-        yield from enumerate(csv.DictReader(io.StringIO(text, newline="")), start=1)
+        yield from enumerate(csv.DictReader(lines), start=1)
     except csv.Error as error:
         raise DataError(f"{path}: not a CSV file: {error}") from error
     finally:
         csv.field_size_limit(previous)
 
 
-def _jsonl_rows(path: Path, text: str) -> Iterator[tuple[int, Row]]:
-    for number, line in enumerate(text.split("\n"), start=1):
+def _jsonl_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, Row]]:
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
@@ -215,7 +234,7 @@ def _read_contaminated(path: Path) -> frozenset[str]:
     if not path.is_file():
         return frozenset()
     listed = []
-    for number, row in _jsonl_rows(path, path.read_text(encoding="utf-8-sig")):
+    for number, row in _jsonl_rows(path, _read_lines(path, newline="\n")):
         prompt = next((row[key] for key in _CONTAMINATED_KEYS if key in row), None)
         if prompt is None:
             raise DataError(
@@ -223,6 +242,13 @@ def _read_contaminated(path: Path) -> frozenset[str]:
             )
         listed.append(str(prompt))
     return frozenset(listed)
+
+
+def _check_count(known: int, where: str) -> None:
+    if known >= MAX_ROWS:
+        raise DataError(
+            f"{where}: more than {MAX_ROWS:,} rows; draw a random sample, of which 100,000 are used at most"
+        )
 
 
 def _text(value: object, where: str, column: str) -> str:

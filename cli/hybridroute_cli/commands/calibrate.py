@@ -10,7 +10,7 @@ from rich.table import Table
 from hybridroute_api.v1alpha1.routing import Routing
 from hybridroute_api.v1alpha1.slm import BUNDLED_MODELS
 from hybridroute_cli.documents import load_route
-from hybridroute_cli.lab import lab_errors, need_lab
+from hybridroute_cli.lab import lab_errors, need_lab, usable_workers
 from hybridroute_cli.output import CommandError, command_errors, console, print_json
 from hybridroute_cli.problems import InvalidDocumentError
 from hybridroute_cli.progress import progress_bar
@@ -100,6 +100,7 @@ def calibrate(
             keep_texts=keep_texts,
             models=_models(model, route, system_prompt),
             margin_tokens=margin_tokens,
+            workers=usable_workers(),
         )
         if margin_column is not None and weak_column is None:
             raise CommandError("--margin-column needs --weak-column and --strong-column beside it")
@@ -129,6 +130,8 @@ def calibrate(
                 artifact = calibrate_labels(texts, embedder, today, options, progress=progress)
         _write(output, artifact)
     _show(output, artifact, as_json=as_json)
+    if not as_json:
+        _tell_left_out(artifact)
 
 
 def certify(
@@ -172,10 +175,13 @@ def certify(
                 load_static_embedder(),
                 today,
                 _models(model, route, system_prompt),
+                workers=usable_workers(),
                 progress=progress,
             )
         _write(output, renewed)
     _show(output, renewed, as_json=as_json)
+    if not as_json:
+        _tell_left_out(renewed, len(outcomes.prompts))
 
 
 def _models(given: list[str] | None, route: Path | None, system_prompt: Path | None) -> dict[str, str]:
@@ -248,6 +254,19 @@ def _show(path: Path, data: bytes, *, as_json: bool) -> None:
     console().print(_promises(artifact))
     if artifact.header.margins is not None:
         console().print(_cascades(artifact.header.margins, artifact.header.promise))
+
+
+def _tell_left_out(data: bytes, fresh: int | None = None) -> None:
+    """Say how many rows were not used; `fresh` are those given to certify with alone."""
+    from hybridroute_serve.routing.artifact.file import decode_artifact  # noqa: PLC0415 - loads numpy
+
+    rows = decode_artifact(data).header.rows
+    given, used = (rows.given, rows.fit + rows.certify) if fresh is None else (fresh, rows.certify)
+    if given > used:
+        console().print(
+            f"{given - used:,} of {given:,} rows, drawn at random, were not used: scores learn nothing from more than "
+            "50,000, and a promise gains next to nothing from more than 50,000"
+        )
 
 
 _RISKS = (0.01, 0.02, 0.05, 0.1, 0.2)

@@ -1,12 +1,14 @@
 """`hybridroute report`: what recorded requests would have cost at other risks, and where the route is today."""
 
 import asyncio
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from hybridroute_cli.gateway import find_running, open_gateway
+from hybridroute_cli.lab import need_lab
 from hybridroute_cli.output import CommandError, command_errors, console, print_json
 
 __all__ = ["report"]
@@ -15,11 +17,16 @@ __all__ = ["report"]
 def report(
     route: Annotated[str | None, typer.Option(help="Name of the route; not needed when one is up.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many of the latest requests.")] = 10_000,
+    plot: Annotated[Path | None, typer.Option(help="Also draw the curve, to this PNG file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the curve as JSON.")] = False,
 ) -> None:
     """Show the cost-quality curve of the calibrated policy over the latest requests, with today's point."""
     with command_errors(as_json=as_json):
+        if plot is not None:
+            need_lab(plots=True)
         document = asyncio.run(_ask(route, limit))
+        if plot is not None:
+            _draw(document, plot)
     if as_json:
         print_json(document)
         return
@@ -41,6 +48,17 @@ def report(
         "kept and LLM dollars: of these requests, an escalated one at their mean price; joint regret: of the "
         f"certification rows, with its bound at delta {document['delta']:g}; today: what was served, whatever the gate"
     )
+
+
+def _draw(document: dict[str, Any], file: Path) -> None:
+    from hybridroute_lab.evaluation.plots import plot_report  # noqa: PLC0415 - loads matplotlib
+
+    if document["today"] is None:
+        raise CommandError(f"no curve to draw: {document['note']}")
+    try:
+        plot_report(document, file)
+    except OSError as error:
+        raise CommandError(f"{file}: {error.strerror}") from error
 
 
 def _cells(point: dict[str, Any]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import signal, stats
+from scipy import signal, special
 
 from hybridroute_lab.certification.bounds import binomial_upper
 
@@ -48,8 +48,8 @@ def crossing_probability(rows: int, level: float) -> float:
         states = _spread(states, rows * (bound - reached))
         states[: count + 1] = 0.0  # fewer than count + 1 uniform numbers below the bound: crossed
         reached = bound
-    rest = stats.poisson.pmf(rows - np.arange(rows + 1), rows * (1.0 - reached))
-    inside = float(states @ rest) / float(stats.poisson.pmf(rows, rows))
+    rest = _poisson(rows - np.arange(rows + 1), rows * (1.0 - reached))
+    inside = float(states @ rest) / float(_poisson(np.array(rows), rows))
     return min(1.0, max(0.0, 1.0 - inside))
 
 
@@ -84,6 +84,11 @@ def band_bounds(rows: int, delta: float) -> tuple[NDArray[np.intp], Floats]:
 def _spread(states: Floats, mean: float) -> Floats:
     """Return the states after a Poisson number of further arrivals."""
     width = int(mean + 12.0 * np.sqrt(mean) + 40.0)
-    arrivals = stats.poisson.pmf(np.arange(width + 1), mean)
+    arrivals = _poisson(np.arange(width + 1), mean)
     spread: Floats = signal.convolve(states, arrivals)[: states.size]
     return np.maximum(spread, 0.0)
+
+
+def _poisson(counts: NDArray[np.integer], mean: float) -> Floats:
+    """Return the probabilities of some counts; `scipy.stats` checks its arguments for longer than this takes."""
+    return np.asarray(np.exp(special.xlogy(counts, mean) - special.gammaln(counts + 1.0) - mean))

@@ -5,6 +5,7 @@ count and carried on along that line to the wanted rate. The rows themselves are
 resampled rows, and the limit is the mean of those limits plus a few of their standard deviations.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,16 @@ from hybridroute_lab.scoring import ScoredRows
 from hybridroute_serve.routing.artifact.header import DriftBaseline
 from hybridroute_serve.routing.drift.charts import LEVELS
 
-__all__ = ["REQUESTS", "SESSION_LENGTH", "chart_columns", "chart_names", "fit_drift_baseline", "steps_of"]
+__all__ = [
+    "FALSE_ALARMS_PER_REQUEST",
+    "REQUESTS",
+    "SESSION_LENGTH",
+    "bootstrap_limits",
+    "chart_columns",
+    "chart_names",
+    "fit_drift_baseline",
+    "steps_of",
+]
 
 Floats = NDArray[np.float64]
 
@@ -104,7 +114,24 @@ def fit_drift_baseline(
     )
     names = chart_names(baseline)
     steps = steps_of(baseline, scored, np.asarray(numbers, dtype=np.intp))
-    found = np.zeros((_RESAMPLES, len(names)))
+    limits = bootstrap_limits(
+        steps, _SHARES[len(names)], session_length=session_length, requests=requests, rng=rng
+    )
+    named = zip(names, limits, strict=True)
+    return structs.replace(baseline, limits={name: round(float(limit), 3) for name, limit in named})
+
+
+def bootstrap_limits(
+    steps: StepRows,
+    shares: Sequence[float],
+    *,
+    session_length: int,
+    requests: int,
+    rng: np.random.Generator,
+) -> Floats:
+    """Return limits for as many charts as there are shares of `FALSE_ALARMS_PER_REQUEST`, those of ranks first."""
+    count = steps.labels.size
+    found = np.zeros((_RESAMPLES, len(shares)))
     for resample in range(_RESAMPLES):
         rows = rng.integers(count, size=count)
         excursions = record_excursions(
@@ -116,11 +143,10 @@ def fit_drift_baseline(
         )
         found[resample] = [
             _limit(peaks, excursions.requests, FALSE_ALARMS_PER_REQUEST * share)
-            for peaks, share in zip(excursions.peaks, _SHARES[len(names)], strict=True)
+            for peaks, share in zip(excursions.peaks[: len(shares)], shares, strict=True)
         ]
-    limits = found.mean(axis=0) + _DEVIATIONS * found.std(axis=0)
-    named = zip(names, limits, strict=True)
-    return structs.replace(baseline, limits={name: round(float(limit), 3) for name, limit in named})
+    limits: Floats = found.mean(axis=0) + _DEVIATIONS * found.std(axis=0)
+    return limits
 
 
 def _with_dense_labels(rows: StepRows) -> StepRows:

@@ -105,8 +105,8 @@ class SessionRows:
         fresh = self._rng.integers(self._starts.size, size=begun.size)
         self._anchor = np.where(begun, fresh, self._anchor)
         self._left = np.where(begun, self._length, self._left) - 1
-        offset = (self._rng.random(begun.size) * self._counts[self._anchor]).astype(np.intp)
-        return self._order[self._starts[self._anchor] + offset], begun
+        offset = (self._rng.random(begun.size) * self._counts.take(self._anchor)).astype(np.intp)
+        return self._order.take(self._starts.take(self._anchor) + offset), begun
 
 
 class _Walk:
@@ -120,14 +120,17 @@ class _Walk:
         self._steps = 0
 
     def step(self, rows: StepRows, drawn: Rows) -> None:
-        topic = rows.topic[drawn]
+        topic = rows.topic.take(drawn)
         repeated = (self._recent == topic[:, None]).any(axis=1)
         self._recent[:, self._steps % rows.recent] = topic
         self._steps += 1
         weight = np.where(repeated, REPEAT_WEIGHT, 1.0)
-        self.ranks = np.maximum(self.ranks + rows.ranks[drawn] * weight[:, None], 0.0)
+        steps = rows.ranks.take(drawn, axis=0)
+        steps *= weight[:, None]
+        self.ranks += steps
+        np.maximum(self.ranks, 0.0, out=self.ranks)
         self.clusters += (rows.other * weight)[:, None]
-        cluster = rows.cluster[drawn]
+        cluster = rows.cluster.take(drawn)
         self.clusters[self._streams, cluster] += (rows.own[cluster] - rows.other) * weight
         np.maximum(self.clusters, 0.0, out=self.clusters)
 
@@ -161,13 +164,16 @@ def record_excursions(
     for _ in range(steps):
         drawn, _ = sessions.draw()
         walk.step(rows, drawn)
+        ranks_up, clusters_up = walk.ranks > 0.0, walk.clusters > 0.0
+        ended = (ranks_peak > _WORTH_KEEPING) & ~ranks_up
         for chart in range(charts):
-            ended = (walk.ranks[:, chart] == 0.0) & (ranks_peak[:, chart] > _WORTH_KEEPING)
-            peaks[chart].append(ranks_peak[ended, chart])
-        ended = (walk.clusters == 0.0) & (clusters_peak > _WORTH_KEEPING)
-        peaks[charts].append(clusters_peak[ended])
-        ranks_peak = np.where(walk.ranks == 0.0, 0.0, np.maximum(ranks_peak, walk.ranks))
-        clusters_peak = np.where(walk.clusters == 0.0, 0.0, np.maximum(clusters_peak, walk.clusters))
+            peaks[chart].append(ranks_peak[ended[:, chart], chart])
+        peaks[charts].append(clusters_peak[(clusters_peak > _WORTH_KEEPING) & ~clusters_up])
+        # In place, and zero where a chart is: a quarter of the time of choosing into new arrays.
+        np.maximum(ranks_peak, walk.ranks, out=ranks_peak)
+        ranks_peak *= ranks_up
+        np.maximum(clusters_peak, walk.clusters, out=clusters_peak)
+        clusters_peak *= clusters_up
     for chart in range(charts):
         peaks[chart].append(ranks_peak[ranks_peak[:, chart] > _WORTH_KEEPING, chart])
     peaks[charts].append(clusters_peak[clusters_peak > _WORTH_KEEPING])
@@ -216,6 +222,8 @@ class Delays:
     p95: float
     missed: float
     """Share of streams without an alarm within the horizon; they count with the horizon's length."""
+    by_stream: Floats
+    """One number a stream: replays with equal random numbers pair up."""
 
 
 def measure_delays(
@@ -251,7 +259,8 @@ def measure_delays(
         waiting &= ~rang
         if not waiting.any():
             break
-    return Delays(float(delay.mean()), float(np.percentile(delay, 95)), float(waiting.mean()))
+    by_stream = delay.astype(np.float64)
+    return Delays(float(delay.mean()), float(np.percentile(delay, 95)), float(waiting.mean()), by_stream)
 
 
 def _any_over(levels: Floats, limits: Floats) -> NDArray[np.bool_]:

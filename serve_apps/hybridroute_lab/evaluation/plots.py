@@ -1,5 +1,6 @@
-"""Draws what an evaluation found. Needs matplotlib, and writes PNG files; nothing is shown on a screen."""
+"""Draws what an evaluation found or a running route reported: PNG files. Needs matplotlib, and no screen."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from hybridroute_lab.evaluation.routing import RoutingEvaluation
 from hybridroute_lab.evaluation.scope import ScopeEvaluation
 
-__all__ = ["plot_drift", "plot_routing", "plot_scope"]
+__all__ = ["plot_drift", "plot_report", "plot_routing", "plot_scope"]
 
 _RELIABILITY_BINS = 10
 
@@ -87,6 +88,36 @@ def plot_drift(report: dict[str, Any], folder: Path) -> list[Path]:
     axes.set_yscale("log")
     axes.legend()
     return [_save(figure, folder / "drift.png")]
+
+
+def plot_report(report: Mapping[str, Any], file: Path) -> Path:
+    """Write the cost-quality curve that `hybridroute report --json` prints, with today's point; return the file."""
+    figure, axes = _figure("requests to the large model, %", "joint regret, %")
+    for key, name in (
+        ("regret", "of the certification rows"),
+        ("regret_at_most", f"at most, delta {report['delta']:g}"),
+    ):
+        points = [point for point in report["points"] if point[key] is not None]
+        axes.plot(
+            [100 * (1 - point["kept_share"]) for point in points],
+            [100 * point[key] for point in points],
+            marker="o",
+            markersize=3,
+            label=name,
+        )
+    today = report["today"]
+    across = 100 * (1 - today["kept_share"])
+    spent = "" if today["llm_usd"] is None else f", {today['llm_usd']} USD"
+    name = f"today: {100 - across:.1f} % kept{spent}"
+    if today["regret"] is None:
+        axes.axvline(across, color="0.2", linestyle="--", label=name)
+    else:
+        axes.plot([across], [100 * today["regret"]], color="0.2", linestyle="", marker="D", label=name)
+    axes.set_xlim(-2, 102)
+    axes.set_ylim(bottom=0.0)
+    axes.legend(fontsize=8)
+    axes.set_title(f"policy {report['artifact'][:12]}, {report['requests']} requests", fontsize=9)
+    return _save(figure, file)
 
 
 def _figure(across: str, up: str) -> tuple[Figure, Any]:

@@ -51,12 +51,14 @@ def fit_ridge(inputs: Any, targets: Floats, penalty: float) -> Floats:
     if rows <= _ROWS_FOR_DUAL:
         square = _gram(inputs) + penalty * np.eye(rows)
         return np.asarray(inputs.T @ linalg.solve(square, wanted, assume_a="pos"))
+    wide = inputs.astype(np.float64)  # else every product converts the whole matrix
+    turned = wide.T
     operator = LinearOperator(
         (columns, columns),
-        matvec=lambda weights: inputs.T @ (inputs @ weights) + penalty * weights,
+        matvec=lambda weights: turned @ (wide @ weights) + penalty * weights,
         dtype=np.float64,
     )
-    weights, _ = cg(operator, inputs.T @ wanted, rtol=1e-4, maxiter=300)
+    weights, _ = cg(operator, turned @ wanted, rtol=1e-4, maxiter=300)
     return np.asarray(weights)
 
 

@@ -29,6 +29,7 @@ _DIRECTIONS = 128
 _FOLDS = 4
 _MAX_CLASSIFIER_ROWS = 20_000
 _CLUSTERS = 16
+_MAX_EXACT_PAIRS = 5_000_000  # points times centres; 4,500 points and 3,000 centres took 6 s a fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def fit_scope(
     """Fit the gate to in-domain rows. Labels that occur once or twice carry a classifier as any other."""
     names = tuple(sorted(set(labels))) if labels is not None else ()
     if labels is None or len(names) < 2:
-        return _fit_without_labels(table, plan, rng)
+        return _fit_without_labels(table, plan, rng, progress)
     index = {name: number for number, name in enumerate(names)}
     numbers = np.array([index[label] for label in labels], dtype=np.intp)
     return _fit_with_labels(table, numbers, names, plan=plan, rng=rng, progress=progress)
@@ -76,9 +77,9 @@ def fit_scope(
 def fit_clusters(vectors: Floats, rng: np.random.Generator) -> NDArray[np.float16]:
     """Return the centroids, of length 1, whose shares the drift charts watch."""
     count = min(_CLUSTERS, vectors.shape[0])
-    model = MiniBatchKMeans(count, n_init=3, random_state=int(rng.integers(2**31)), batch_size=2_048).fit(
-        vectors
-    )
+    model = MiniBatchKMeans(
+        count, n_init=3, random_state=int(rng.integers(2**31)), batch_size=2_048, compute_labels=False
+    ).fit(vectors)
     centroids = model.cluster_centers_
     lengths = np.linalg.norm(centroids, axis=1, keepdims=True)
     scaled: NDArray[np.float16] = (centroids / np.where(lengths > 0.0, lengths, 1.0)).astype(np.float16)
@@ -96,7 +97,7 @@ def _fit_with_labels(
 ) -> FittedScope:
     held_out = _hold_out(numbers, plan.held_out_share, rng)
     inside = np.setdiff1d(np.arange(len(table)), held_out)
-    arrays, prototype_rows = _fit_prototypes(table.vectors, inside, numbers, plan.prototypes, rng)
+    arrays, prototype_rows = _fit_prototypes(table.vectors, inside, numbers, budget=plan.prototypes, rng=rng)
     chosen = inside
     if inside.size > _MAX_CLASSIFIER_ROWS:
         chosen = np.sort(rng.choice(inside, _MAX_CLASSIFIER_ROWS, replace=False))
@@ -113,19 +114,25 @@ def _fit_with_labels(
     return FittedScope(arrays, header, names, prototype_rows, judged)
 
 
-def _fit_without_labels(table: FeatureTable, plan: ScopePlan, rng: np.random.Generator) -> FittedScope:
+def _fit_without_labels(
+    table: FeatureTable, plan: ScopePlan, rng: np.random.Generator, progress: Progress
+) -> FittedScope:
     count = len(table)
     rows = np.arange(count)
     numbers = np.zeros(count, dtype=np.intp)
     similarities = np.zeros(count, dtype=np.float32)
     folds = rng.permutation(count) % _FOLDS
     for fold in range(_FOLDS):
+        progress("scope", fold, _FOLDS + 1)
         inside, outside = rows[folds != fold], rows[folds == fold]
         if not inside.size or not outside.size:
             continue
-        fitted, _ = _fit_prototypes(table.vectors, inside, numbers, plan.prototypes, rng)
+        fitted, _ = _fit_prototypes(
+            table.vectors, inside, numbers, budget=plan.prototypes, rng=rng, represent=False
+        )
         similarities[outside] = _similarities(table.vectors[outside], fitted)
-    arrays, prototype_rows = _fit_prototypes(table.vectors, rows, numbers, plan.prototypes, rng)
+    arrays, prototype_rows = _fit_prototypes(table.vectors, rows, numbers, budget=plan.prototypes, rng=rng)
+    progress("scope", _FOLDS + 1, _FOLDS + 1)
     arrays["nearest.labels"] = prototype_rows.astype(np.int32)
     header = _set_threshold(similarities, None, plan.target_false_alarm)
     return FittedScope(arrays, header, (), prototype_rows, rows)
@@ -150,10 +157,15 @@ def _fit_prototypes(
     vectors: Floats,
     rows: NDArray[np.intp],
     numbers: NDArray[np.intp],
+    *,
     budget: int,
     rng: np.random.Generator,
+    represent: bool = True,
 ) -> tuple[dict[str, NDArray[Any]], NDArray[np.intp]]:
-    """Return at most about `budget` prototypes: rows themselves where they fit, else centres of each label."""
+    """Return at most about `budget` prototypes: rows themselves where they fit, else centres of each label.
+
+    Also returns the row that each stands for or is nearest to; without `represent` that of centres is -1.
+    """
     basis = fit_basis(vectors[rows], min(_DIRECTIONS, vectors.shape[1]))
     turned = basis.centre(vectors[rows]) @ basis.components.astype(np.float32)
     turned = turned / np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-9)
@@ -165,10 +177,14 @@ def _fit_prototypes(
         for label in np.unique(owners):
             mine = np.flatnonzero(owners == label)
             count = max(1, round(budget * mine.size / rows.size))
-            centres, representatives = _centres(turned[mine], count, rng)
+            points = turned[mine]
+            centres = _centres(points, count, rng)
             parts.append(centres)
             part_labels.append(np.full(centres.shape[0], label, dtype=np.intp))
-            part_rows.append(rows[mine[representatives]])
+            if represent:
+                part_rows.append(rows[mine[_find_nearest(points, centres)]])
+            else:
+                part_rows.append(np.full(centres.shape[0], -1, dtype=np.intp))
         prototypes = np.concatenate(parts)
         labels, nearest = np.concatenate(part_labels), np.concatenate(part_rows)
         prototypes = prototypes / np.maximum(np.linalg.norm(prototypes, axis=1, keepdims=True), 1e-9)
@@ -182,20 +198,32 @@ def _fit_prototypes(
     return arrays, nearest
 
 
-def _centres(points: Floats, count: int, rng: np.random.Generator) -> tuple[Floats, NDArray[np.intp]]:
+def _centres(points: Floats, count: int, rng: np.random.Generator) -> Floats:
     if points.shape[0] <= count:
-        return points, np.arange(points.shape[0])
+        return points
     seed = int(rng.integers(2**31))
-    if points.shape[0] > 5_000:
-        # k-means++ would take minutes to choose where 3,000 centres begin.
+    if points.shape[0] > 5_000 or points.shape[0] * count > _MAX_EXACT_PAIRS:
+        # k-means++ would take minutes to choose where 3,000 centres begin, and as long to move them.
         model = MiniBatchKMeans(
-            count, init="random", n_init=1, random_state=seed, batch_size=4_096, max_iter=5
+            count,
+            init="random",
+            n_init=1,
+            random_state=seed,
+            batch_size=4_096,
+            max_iter=5,
+            compute_labels=False,
         ).fit(points)
     else:
         model = KMeans(count, n_init=1, random_state=seed, max_iter=30).fit(points)
     centres: Floats = model.cluster_centers_.astype(np.float32)
-    representatives = np.array([int((points @ centre).argmax()) for centre in centres], dtype=np.intp)
-    return centres, representatives
+    return centres
+
+
+def _find_nearest(points: Floats, centres: Floats) -> NDArray[np.intp]:
+    """Return for each centre the point of its own, or of the highest similarity."""
+    if points.shape[0] == centres.shape[0]:
+        return np.arange(points.shape[0])
+    return np.array([int((points @ centre).argmax()) for centre in centres], dtype=np.intp)
 
 
 def _classifier_inputs(

@@ -28,6 +28,7 @@ __all__ = [
 Vector = NDArray[np.float32]
 """256 float32 of length 1, or of length 0 when there was nothing to read."""
 
+_SPACE_MARK = "\u2581"  # how the vocabulary writes a space
 _WEIGHTS = "weights/l2_supercat_256.safetensors"
 _TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
 
@@ -56,7 +57,13 @@ class StaticEmbedder:
     """
 
     tokenizer: Any
-    """A `tokenizers.Tokenizer` without truncation or padding."""
+    """A `tokenizers.Tokenizer` without truncation or padding, whose model is BPE with a token for every byte."""
+    model: Any
+    """The tokenizer's `model`."""
+    alphabet: frozenset[str]
+    """Characters that occur in tokens. Any other is spelt in bytes, a token each, and joins no neighbour."""
+    special: tuple[str, ...]
+    """Texts that the tokenizer takes for commands, such as `</s>`."""
     vectors: Vector
     """One row a token."""
     digest: str
@@ -67,9 +74,7 @@ class StaticEmbedder:
         # One text a call: `StaticModel.encode` spends more on batching, progress bars and resetting its
         # tokenizer than on the arithmetic. The sum has the mean's direction.
         words = " ".join(text.split())
-        ids = self.tokenizer.encode_batch_fast([words], add_special_tokens=False)[0].ids if words else []
-        if len(ids) > 2 * SIDE_TOKENS:
-            ids = ids[:SIDE_TOKENS] + ids[-SIDE_TOKENS:]
+        ids = self.read_ids(words) if words else []
         if self._unknown is not None and self._unknown in ids:
             ids = [token for token in ids if token != self._unknown]
         if not ids:
@@ -77,6 +82,38 @@ class StaticEmbedder:
         total: Vector = np.take(self.vectors, ids, axis=0).sum(axis=0)
         length = float(np.sqrt(total @ total))
         return total / np.float32(length) if length > 0.0 else total
+
+    def read_ids(self, words: str) -> list[int]:
+        """Return the first and last 256 tokens of a text, or all of a shorter one, as the whole tokenizer would.
+
+        The model alone is asked, which spares a third of the time: what comes before it is a mark for each space and
+        one before the first word. Where both ends are spelt in bytes, what lies between them is not read at all:
+        2,000 bytes of emoji take as long as 500.
+        """
+        if "<" in words and any(command in words for command in self.special):
+            return _both_ends(self.tokenizer.encode_batch_fast([words], add_special_tokens=False)[0].ids)
+        marked = _SPACE_MARK + words.replace(" ", _SPACE_MARK)
+        if not words.isascii() and len(marked) > SIDE_TOKENS // 2:
+            head, tail = self._spelt(marked), self._spelt(marked[::-1])
+            if head and tail and head + tail <= len(marked):
+                first = [token.id for token in self.model.tokenize(marked[:head])]
+                last = [token.id for token in self.model.tokenize(marked[-tail:])]
+                return first[:SIDE_TOKENS] + last[-SIDE_TOKENS:]
+        return _both_ends([token.id for token in self.model.tokenize(marked)])
+
+    def _spelt(self, marked: str) -> int:
+        """Return how many first characters certainly are 256 tokens, the last of them spelt in bytes; 0 for unknown."""
+        tokens = 0
+        for number, character in enumerate(marked[:SIDE_TOKENS], start=1):
+            if character not in self.alphabet:
+                tokens += len(character.encode())
+                if tokens >= SIDE_TOKENS:
+                    return number
+        return 0
+
+
+def _both_ends(ids: list[int]) -> list[int]:
+    return ids if len(ids) <= 2 * SIDE_TOKENS else ids[:SIDE_TOKENS] + ids[-SIDE_TOKENS:]
 
 
 def load_static_embedder() -> StaticEmbedder:
@@ -93,7 +130,17 @@ def load_static_embedder() -> StaticEmbedder:
     vectors = load(weights)["embedding.weight"].astype(np.float32)
     model = StaticModel(vectors, Tokenizer.from_buffer(tokenizer), max_length=None)
     digest = _digest_files(weights, tokenizer)
-    return StaticEmbedder(model.tokenizer, model.embedding, digest, model.unk_token_id)
+    alphabet = frozenset("".join(model.tokenizer.get_vocab()))
+    special = tuple(str(token.content) for token in model.tokenizer.get_added_tokens_decoder().values())
+    return StaticEmbedder(
+        tokenizer=model.tokenizer,
+        model=model.tokenizer.model,
+        alphabet=alphabet,
+        special=special,
+        vectors=model.embedding,
+        digest=digest,
+        _unknown=model.unk_token_id,
+    )
 
 
 def read_embedding_digest() -> str:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from hybridroute_cli.commands.calibrate import calibrate, certify
 from hybridroute_cli.commands.evaluate import evaluate
+from hybridroute_lab import calibrate as calibrating
 from hybridroute_serve.routing.artifact.validity import digest_prompt
 from support.lab_rows import labelled_texts, outcomes, strange_texts
 from support.one_thread import one_thread
@@ -88,6 +89,17 @@ def test_calibrate_writes_an_artifact_and_says_what_it_promises(
     assert renewed["promise"]["rows"] == 200
     assert renewed["models"] == {"slm": "abc"}
     assert renewed["sha256"] != header["sha256"]
+
+
+def test_rows_that_were_not_used_are_counted(
+    app: typer.Typer, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrating, "MAX_CERTIFY_ROWS", 100)
+    made = tmp_path / "policy.hra"
+    result = run(app, "calibrate", "--data", data, "-o", made, *OUTCOMES)
+    assert "50 of 300 rows, drawn at random, were not used" in " ".join(result.stdout.split())
+    again = run(app, "certify", made, "--labels", data, "-o", made, *OUTCOMES)
+    assert "200 of 300 rows, drawn at random, were not used" in " ".join(again.stdout.split())
 
 
 def test_a_label_column_alone_makes_a_scope_gate(app: typer.Typer, data: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from datetime import date
 import numpy as np
 import pytest
 
+from hybridroute_lab import calibrate
 from hybridroute_lab.calibrate import (
     CalibrateOptions,
     calibrate_labels,
@@ -71,6 +72,18 @@ def test_learning_and_certifying_rows_are_strangers() -> None:
     assert sorted([*fit.tolist(), *certify.tolist()]) == list(range(1_001))
     again, _ = split_rows(1_001, CalibrateOptions(seed=3, certify_share=0.4))
     assert np.array_equal(fit, again)
+
+
+def test_of_very_many_rows_a_random_part_is_used(
+    monkeypatch: pytest.MonkeyPatch, embedder: WordEmbedder
+) -> None:
+    monkeypatch.setattr(calibrate, "MAX_FIT_ROWS", 120)
+    monkeypatch.setattr(calibrate, "MAX_CERTIFY_ROWS", 90)
+    header = decode_artifact(calibrate_outcomes(outcomes(400), embedder, MADE, QUICK)).header
+    assert (header.rows.given, header.rows.fit, header.rows.certify) == (400, 120, 90)
+    assert header.promise is not None
+    assert header.promise.rows == 90
+    assert header.promise.points[-1].kept == 90
 
 
 def test_labels_of_certification_rows_reach_nothing_but_the_table(embedder: WordEmbedder) -> None:

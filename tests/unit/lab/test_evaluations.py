@@ -102,7 +102,7 @@ def test_drift(embedder: WordEmbedder, tmp_path: Path) -> None:
         embedder,
         rates=(0.0, 0.2, 0.5),
         session_lengths=(1, 6),
-        plan=DriftPlan(undrifted_requests=200_000, streams=50, horizon=1_000),
+        plan=DriftPlan(undrifted_requests=200_000, streams=50, horizon=1_000, limit_requests=200_000),
     )
     assert report["false_alarms_per_100000"].keys() == {"1", "6"}
     assert all(rate <= 2.0 for rate in report["false_alarms_per_100000"].values())
@@ -111,6 +111,19 @@ def test_drift(embedder: WordEmbedder, tmp_path: Path) -> None:
     ]
     delays = [row["delay"]["mean"] for row in report["rows"] if row["rate"] == 0.2]
     assert max(delays) < 150
+    names = {"random", "prompt_length", "complexity_heuristic", "knn", "oracle"}
+    usual = {
+        row["name"]: row for row in report["baselines"] if (row["rate"], row["session_length"]) == (0.2, 1)
+    }
+    assert usual.keys() == names
+    assert usual["random"]["delay"]["mean"] > 900
+    assert 4 <= usual["oracle"]["delay"]["mean"] <= 6
+    assert usual["oracle"]["gained"]["mean"] == pytest.approx(
+        usual["oracle"]["delay"]["mean"] - delays[0], abs=0.2
+    )
+    assert usual["knn"]["delay"]["mean"] < usual["prompt_length"]["delay"]["mean"]
+    assert usual["oracle"]["false_alarms_per_100000"] == 0.0
+    assert usual["random"]["false_alarms_per_100000"] == 0.1
     assert plot_drift(report, tmp_path)[0].read_bytes().startswith(b"\x89PNG")
 
 

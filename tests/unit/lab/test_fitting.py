@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.ensemble import ExtraTreesRegressor
 
+from hybridroute_lab.fitting.forest import fit_forest
 from hybridroute_lab.fitting.inputs import bin_columns, fit_edges, fit_idf, weigh_hashed
 from hybridroute_lab.fitting.platt import fit_platt
 from hybridroute_lab.fitting.quantise import quantise_columns, quantise_vector
@@ -88,6 +90,17 @@ def test_bins_are_those_of_the_run_time() -> None:
     binned = bin_columns(numbers, edges)
     one_by_one = np.array([(row[:, None] > edges).sum(axis=1) for row in numbers])
     assert np.array_equal(binned, one_by_one)
+
+
+def test_a_forest_is_the_one_that_scikit_learn_would_fit() -> None:
+    rng = np.random.default_rng(5)
+    bins = rng.integers(0, 30, size=(400, 9), dtype=np.uint8)
+    targets = (bins[:, 0] > 12) + 0.1 * rng.normal(size=400)
+    model = ExtraTreesRegressor(
+        100, min_samples_leaf=8, max_leaf_nodes=48, max_depth=12, max_features=0.2, random_state=7
+    )
+    expected = model.fit(bins.astype(np.float32), targets).predict(bins.astype(np.float32))
+    assert fit_forest(bins, targets, 7).predict(bins) == pytest.approx(expected, abs=1e-12)
 
 
 def test_repeats_differ_in_case_and_blanks_alone() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hybridroute_lab import tables
 from hybridroute_lab.tables import DataError, Outcomes, read_labelled_texts, read_outcomes
 
 
@@ -84,6 +85,26 @@ def test_other_encodings_are_refused_with_the_way_out(tmp_path: Path) -> None:
     path.write_bytes("prompt,small,large\ncafé,1,1\n".encode("latin-1"))
     with pytest.raises(DataError, match="byte 22 is not UTF-8; convert the file"):
         read(path)
+
+
+def test_a_foreign_byte_far_into_a_file_is_named_by_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    before = b"prompt,small,large\n" + b"fine,1,1\n" * 20_000
+    path.write_bytes(before + b"caf\xe9,1,1\n")
+    with pytest.raises(DataError, match=f"byte {len(before) + 3} is not UTF-8"):
+        read(path)
+
+
+def test_too_many_rows_are_refused_at_the_first_of_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tables, "MAX_ROWS", 2)
+    path = write(tmp_path / "a.csv", "prompt,small,large\na,1,0\nb,0,1\nc,0,1\nd,no outcome\n")
+    with pytest.raises(DataError, match=r"a\.csv, row 3: more than 2 rows; draw a random sample"):
+        read(path)
+    labelled = write(tmp_path / "b.csv", "text,label\na,x\nb,x\nc,x\n")
+    with pytest.raises(DataError, match="row 3: more than 2 rows"):
+        read_labelled_texts([labelled])
 
 
 @pytest.mark.parametrize(("line", "message"), [("{", "row 1: not JSON"), ("[1]", "must be a JSON object")])

@@ -50,6 +50,53 @@ def test_it_agrees_with_model2vecs_own_encoding(embedder: StaticEmbedder) -> Non
     np.testing.assert_allclose(embedder.embed(text), reference, atol=1e-6)
 
 
+WORDS = [
+    "the",
+    "cat",
+    "12.5",
+    "<s>",
+    "</s>",
+    "<unk>",
+    "<0x0A>",
+    "▁",
+    "a▁b",
+    "▁▁",
+    "überweisung",
+    "我的卡",
+    "🙂",
+    "👩\u200d👩\u200d👧",
+    "привет",
+    "ไทย",
+]
+ENDS = ("card " * 300, "🙂🚀" * 40, "🙂 b " * 90, "䶮龘" * 60, "我的" * 90, "ü" * 300)
+
+
+def by_the_whole_tokenizer(embedder: StaticEmbedder, text: str) -> list[int]:
+    ids = embedder.tokenizer.encode(text, add_special_tokens=False).ids
+    return list(ids) if len(ids) <= 2 * SIDE_TOKENS else [*ids[:SIDE_TOKENS], *ids[-SIDE_TOKENS:]]
+
+
+@given(text=st.one_of(st.lists(st.sampled_from(WORDS), min_size=1).map(" ".join), st.text(min_size=1)))
+def test_tokens_are_those_of_the_whole_tokenizer(embedder: StaticEmbedder, text: str) -> None:
+    words = " ".join(routing_text(text).split())
+    if words:
+        assert embedder.read_ids(words) == by_the_whole_tokenizer(embedder, words)
+
+
+@pytest.mark.parametrize("middle", ["", "x " * 40, "字 " * 300, "🙂" * 400])
+@pytest.mark.parametrize("tail", ENDS)
+@pytest.mark.parametrize("head", ENDS)
+def test_the_ends_of_a_long_text_are_those_of_the_whole(
+    embedder: StaticEmbedder, head: str, middle: str, tail: str
+) -> None:
+    words = " ".join((head + middle + tail).split())
+    assert embedder.read_ids(words) == by_the_whole_tokenizer(embedder, words)
+
+
+def test_the_embedding_has_a_token_for_every_byte(embedder: StaticEmbedder) -> None:
+    assert {f"<0x{byte:02X}>" for byte in range(256)} <= embedder.tokenizer.get_vocab().keys()
+
+
 def test_of_a_long_text_only_its_ends_count(embedder: StaticEmbedder) -> None:
     head, tail = "card " * SIDE_TOKENS, "fraud " * SIDE_TOKENS
     short, long = head + "x " * 10 + tail, head + "sonnet " * 5000 + tail
