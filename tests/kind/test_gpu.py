@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from support.kind_tier import Cluster
-from support.kind_traffic import Traffic
+from support.kind_traffic import Traffic, note
 
 GPU = "nvidia.com/gpu"
 
@@ -67,7 +67,7 @@ def test_the_llm_serves_until_a_gpu_appears_and_then_the_slm_does(route: Cluster
     assert phase.failures == [], phase.told()
     [pod] = route.pods(route="support", part="slm", node="worker")
     assert phase.took_effect is not None
-    traffic.note(
+    note(
         f"the pod with the GPU was ready after {ready_at(pod) - phase.began:.0f} s, "
         f"and the SLM asked {phase.took_effect - ready_at(pod):.0f} s later"
     )

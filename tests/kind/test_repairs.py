@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.kind_tier import Cluster
-from support.kind_traffic import Asked, Traffic
+from support.kind_traffic import Asked, Traffic, note
 
 REPAIR_SECONDS = 10.0
 
@@ -81,7 +81,7 @@ def test_an_slm_that_somebody_deletes_is_there_again_and_the_llm_carries(
         route.wait_until_whole()
         traffic.until_answered(phase, lambda a: a.kind == "local" and a.path == "slm", since=remade)
     serves = min(a.began for a in phase.asked if a.path == "slm" and a.began > remade)
-    traffic.note(
+    note(
         f"SLM's RayService: gone after {gone - phase.began:.1f} s, made again {remade - gone:.1f} s later, "
         f"serving {serves - remade:.0f} s after that"
     )
@@ -106,7 +106,7 @@ def test_the_gateways_head_is_lost_and_the_route_comes_back(route: Cluster, traf
     failures = phase.failures
     served = [a for a in phase.asked if not a.error and a.ended > max(f.ended for f in failures)]
     back = {path: min(a.ended for a in served if a.path == path) - killed for path in ("llm", "slm")}
-    traffic.note(
+    note(
         f"gateway's head: the LLM path is back after {back['llm']:.0f} s, the SLM's after {back['slm']:.0f} s"
     )
     # One head is the whole gateway: what is asked meanwhile fails, and nothing does once it is back.

@@ -10,7 +10,7 @@ from decimal import Decimal
 from openai import APIStatusError, OpenAI
 
 from support.kind_tier import VERSION, Cluster, Provider
-from support.kind_traffic import CLIENTS, Asked, Phase, Traffic
+from support.kind_traffic import CLIENTS, Asked, Phase, Traffic, note
 
 LEFT_SECONDS = 120.0
 """Within which nobody asks the old one any more, on a busy machine; connections are given up after 30."""
@@ -83,9 +83,7 @@ def test_the_slm_is_rolled_with_a_second_one_beside_it(route: Cluster, traffic: 
         phase.took_effect = until_left(traffic, old, "slm")
         assert answered(route, new, "slm") > 0
         route.wait_until_whole()
-    traffic.note(
-        f"another SLM after {switched - phase.began:.0f} s, the old one left {phase.lasted(switched)} later"
-    )
+    note(f"another SLM after {switched - phase.began:.0f} s, the old one left {phase.lasted(switched)} later")
     assert phase.failures == [], phase.told()
     assert {a.path for a in phase.asked if a.kind == "local"} == {"slm"}, (
         "the old one serves until the new one does"
@@ -142,9 +140,7 @@ def test_the_gateway_is_upgraded_with_two_at_once(
         route.until("the new keeper has every client's requests", lambda: on_record(traffic, phase), every=1)
         route.until("the new keeper hears from every path", lambda: heard(route), every=2)
         route.wait_until_whole()
-    traffic.note(
-        f"new gateway after {switched - phase.began:.0f} s, the old one left {phase.lasted(switched)} later"
-    )
+    note(f"new gateway after {switched - phase.began:.0f} s, the old one left {phase.lasted(switched)} later")
     assert phase.failures == [], phase.told()
     assert stayed_ready(route, phase.began)
     # What the old one still holds is used up or refused, and counts either way.
