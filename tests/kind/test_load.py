@@ -82,7 +82,7 @@ def keeper_job(cluster: Cluster, stack: ExitStack) -> ScrapeJob:
     ]
     credentials = endpoint["authorization"]["credentials"]
     secret = cluster.json("get", "secret", credentials["name"])["data"][credentials["key"]]
-    url = stack.enter_context(cluster.forward(f"pod/{pod['metadata']['name']}", port))
+    url = stack.enter_context(cluster.keep_forwarding(f"pod/{pod['metadata']['name']}", port))
     return ScrapeJob("keeper", url, endpoint["path"], base64.b64decode(secret).decode())
 
 
@@ -97,7 +97,9 @@ def operator_job(cluster: Cluster, monitor: dict[str, Any], stack: ExitStack) ->
     [service] = cluster.json("get", "services", "-n", SYSTEM, "-l", selector(monitor))["items"]
     [port] = [p["port"] for p in service["spec"]["ports"] if p["name"] == endpoint["port"]]
     target = f"service/{service['metadata']['name']}"
-    return ScrapeJob("operator", stack.enter_context(cluster.forward(target, port, SYSTEM)), endpoint["path"])
+    return ScrapeJob(
+        "operator", stack.enter_context(cluster.keep_forwarding(target, port, SYSTEM)), endpoint["path"]
+    )
 
 
 @pytest.fixture(scope="module")

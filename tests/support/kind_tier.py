@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import time
 import tomllib
@@ -163,6 +165,25 @@ class Cluster:
                 yield f"http://{found[1]}"
             finally:
                 process.terminate()
+
+    @contextmanager
+    def keep_forwarding(self, target: str, port: int, namespace: str = "default") -> Iterator[str]:
+        """Forward for as long as the block lasts: kubectl ends when a connection is refused, and is started again."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            local = free.getsockname()[1]
+        loop = f'while :; do "$0" port-forward -n {namespace} {target} {local}:{port}; sleep 1; done'
+        with subprocess.Popen(
+            ["bash", "-c", loop, str(self.kind.kubectl_path)],
+            env=self.environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as process:
+            try:
+                yield f"http://127.0.0.1:{local}"
+            finally:
+                os.killpg(process.pid, signal.SIGTERM)
 
     def describe_all(self) -> str:
         """Return what a person would look at first after a failure. Never raises."""
