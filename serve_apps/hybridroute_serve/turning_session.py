@@ -1,8 +1,8 @@
 """A pooled HTTP session whose connections are given up after a while, though they still work.
 
-A connection through a Kubernetes Service leads, for as long as it lives, to the pod that it was opened to. While another
-Ray cluster takes over, in a surge or an upgrade, one that is never idle would go on asking the old one until that ends,
-and break there. Used by the router on its way to the paths, and by replicas on their way to the keeper.
+A connection through a Kubernetes Service leads, for as long as it lives, to the pod that it was opened to. While
+another Ray cluster takes over, in a surge or an upgrade, one that is never idle would go on asking the old one until
+that ends, and break there. Used by the router on its way to the paths, and by replicas on their way to the keeper.
 """
 
 import time
@@ -27,7 +27,7 @@ class _Held:
 
 
 class TurningSession:
-    """Lends a session to each request; a new one after `TURN_SECONDS`. What is under way ends on the one it began on."""
+    """Lends a session to each request, a new one after `TURN_SECONDS`. What is under way ends where it began."""
 
     def __init__(
         self,
