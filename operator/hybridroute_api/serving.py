@@ -313,6 +313,8 @@ class KeeperArgs(_AppArgs):
     """`<namespace>/<name>/<entry>` of the ConfigMap that `live_file` is a copy of; None on one machine."""
     ledger_config_map: str | None = None
     """`<namespace>/<name>` of the ConfigMap that holds the dollar ledger; None keeps it in `state_dir`."""
+    service_url: str | None = None
+    """The keeper as the route's Service leads to it, in an upgrade perhaps another one; None on one machine."""
 
 
 class StandInArgs(_Contract):

@@ -258,4 +258,6 @@ class ErrorCode(StrEnum):
     ACCOUNT_NOT_FOUND = "account_not_found"
     """The keeper's word that an account has no budget now; clients never see it."""
     KEEPER_SUPERSEDED = "keeper_superseded"
+    KEEPER_NOT_LEADING = "keeper_not_leading"
+    """The keeper's word that another gateway serves, whose the ledger is; clients never see it."""
     INTERNAL = "internal_error"

@@ -27,6 +27,7 @@ __all__ = [
     "PodState",
     "RouteKey",
     "active_cluster",
+    "is_replaced",
     "parse_application_states",
     "parse_gateway_state",
     "parse_pod_state",
@@ -170,6 +171,12 @@ def active_cluster(ray_service: Mapping[str, Any] | None) -> str | None:
     """Return the name of the RayCluster that serves, or None before there is one."""
     active = ((ray_service or {}).get("status") or {}).get("activeServiceStatus") or {}
     return active.get("rayClusterName") or None
+
+
+def is_replaced(ray_service: Mapping[str, Any] | None) -> bool:
+    """Return whether a RayCluster serves and another is to take its place."""
+    pending = ((ray_service or {}).get("status") or {}).get("pendingServiceStatus") or {}
+    return active_cluster(ray_service) is not None and bool(pending.get("rayClusterName"))
 
 
 def parse_pod_state(pod: Mapping[str, Any]) -> PodState:

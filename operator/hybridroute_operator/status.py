@@ -27,6 +27,8 @@ from hybridroute_operator.observation import (
     AppPhase,
     GatewayState,
     Observation,
+    PodState,
+    is_replaced,
     parse_application_states,
 )
 from hybridroute_operator.plan import Plan
@@ -168,7 +170,8 @@ def turned_conditions(previous: HybridRouteStatus | None, new: HybridRouteStatus
 def _judge(facts: _Facts, part: Part, app: str, kind: ConditionType) -> Told:
     """Return the verdict on one application, by the first check that has one."""
     key = ObjectKey("RayService", route_names(facts.route).part(part))
-    state = parse_application_states(facts.observed.children.get(key)).get(app)
+    service = facts.observed.children.get(key)
+    state = parse_application_states(service).get(app)
     obstacle = next((o for o in facts.plan.obstacles if o.key == key), None)
     pods = facts.observed.pods.get(part, ())
     stuck = next((pod for pod in pods if pod.unschedulable or pod.waiting), None)
@@ -176,18 +179,32 @@ def _judge(facts: _Facts, part: Part, app: str, kind: ConditionType) -> Told:
         return Told(Verdict(F, obstacle.reason), obstacle.message)
     if state is not None and state.phase is AppPhase.RUNNING:
         return Told(Verdict(T, ConditionReason.REPLICAS_UP))
+    if state is None and is_replaced(service) and _answers(app, facts.observed.gateway):
+        # KubeRay says nothing of the applications that serve while another cluster is on its way.
+        waits = f": {_tell_pod(stuck)}" if stuck is not None else ""
+        return Told(Verdict(T, ConditionReason.REPLICAS_UP), f"another cluster is on its way{waits}")
     if state is not None and state.phase is AppPhase.FAILED:
         return Told(Verdict(F, ConditionReason.DEPLOY_FAILED), _shorten(state.message))
-    if stuck is not None and stuck.unschedulable:
-        message = f"pod {stuck.name} waits for a node: {_shorten(stuck.unschedulable)}"
-        return Told(Verdict(F, ConditionReason.UNSCHEDULABLE), message)
     if stuck is not None:
-        message = f"pod {stuck.name} does not start: {_shorten(stuck.waiting)}"
-        return Told(Verdict(F, ConditionReason.POD_FAILED), message)
+        reason = ConditionReason.UNSCHEDULABLE if stuck.unschedulable else ConditionReason.POD_FAILED
+        return Told(Verdict(F, reason), _tell_pod(stuck))
     if state is not None and _was_true(facts.previous, kind):
         # Serve changes it in place; the replicas of before serve until the new ones do.
         return Told(Verdict(T, ConditionReason.REPLICAS_UP), "an update is under way")
     return Told(Verdict(U, ConditionReason.STARTING))
+
+
+def _answers(app: str, gateway: GatewayState | None) -> bool:
+    """Return whether the keeper that serves hears from replicas of an application; routers judge the SLM."""
+    if gateway is None:
+        return False
+    return gateway.slm_found is True if app == SLM_APP else gateway.replicas.get(app, 0) > 0
+
+
+def _tell_pod(stuck: PodState) -> str:
+    if stuck.unschedulable:
+        return f"pod {stuck.name} waits for a node: {_shorten(stuck.unschedulable)}"
+    return f"pod {stuck.name} does not start: {_shorten(stuck.waiting)}"
 
 
 def _if_reached(told: Told, gateway: GatewayState | None) -> Told:

@@ -44,3 +44,5 @@ class Placement:
     """Below it the volumes of the claims that models are in, by their names; empty on one machine, which has none."""
     ledger_config_map: str | None = None
     """Where the dollar ledger is kept in a cluster, see `KeeperArgs`; None on one machine."""
+    gateway_service_url: str | None = None
+    """The gateway as clients find it, whichever Ray cluster serves; None on one machine."""

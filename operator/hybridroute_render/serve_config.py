@@ -52,6 +52,9 @@ _LOGGING = {"log_level": "WARNING", "enable_access_log": False}
 would let each line be made and then throw it away.
 """
 
+_KEEPER_CHECK_SECONDS = 2.0
+"""Three failures in a row replace a keeper whose gateway has been replaced; Serve's 10 s would let clients wait."""
+
 _AUTOSCALING_INTERVAL_SECONDS = 1.0
 _AUTOSCALING_LOOK_BACK_SECONDS = 4.0
 
@@ -75,6 +78,7 @@ def render_gateway_applications(route: HybridRoute, placement: Placement) -> lis
     llm_proxy = LlmProxyArgs(
         **common, keeper_url=placement.gateway_url + _PREFIXES[KEEPER_APP], journal_dir=placement.journal_dir
     )
+    service = placement.gateway_service_url
     keeper = KeeperArgs(
         **common,
         metrics_token_file=placement.metrics_token_file,
@@ -82,13 +86,18 @@ def render_gateway_applications(route: HybridRoute, placement: Placement) -> lis
         live_file=placement.live_file,
         live_config_map=placement.live_config_map,
         ledger_config_map=placement.ledger_config_map,
+        service_url=None if service is None else service + _PREFIXES[KEEPER_APP],
     )
     return [
         _application(
             ROUTER_APP, router.model_dump(mode="json"), _scaled(route.spec.routing.scaling, surge=True)
         ),
         _application(LLM_APP, llm_proxy.model_dump(mode="json"), _scaled(route.spec.llm.scaling, surge=True)),
-        _application(KEEPER_APP, keeper.model_dump(mode="json"), _single()),
+        _application(
+            KEEPER_APP,
+            keeper.model_dump(mode="json"),
+            _single() | {"health_check_period_s": _KEEPER_CHECK_SECONDS},
+        ),
     ]
 
 

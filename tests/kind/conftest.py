@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pytest_kind import KindCluster
 
-from support.kind_tier import ROOT, Cluster, Provider
+from support.kind_tier import ROOT, VERSION, Cluster, Provider
+from support.kind_traffic import Traffic
 
 HERE = Path(__file__).parent
 TEST_SECONDS = 1500
@@ -99,3 +100,20 @@ def route(cluster: Cluster, provider: Provider) -> Cluster:
     cluster.patch({"llm": {"upstreams": [upstream | {"baseURL": "http://provider:8000/v1"}]}})
     cluster.wait_until_whole()
     return cluster
+
+
+@pytest.fixture(scope="module")
+def traffic(route: Cluster) -> Iterator[Traffic]:
+    """Clients that ask both paths without a pause."""
+    started = Traffic(route)
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def again_image(cluster: Cluster) -> str:
+    """The serve image by another name, which is another image to Kubernetes."""
+    image = "hybridroute/serve:again"
+    cluster.run("docker", "tag", f"hybridroute/serve:{VERSION}", image)
+    cluster.kind.load_docker_image(image)
+    return image

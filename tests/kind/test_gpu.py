@@ -5,14 +5,15 @@ The GPU is advertised by the test; the model in the pod runs on CPU.
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
 
 import pytest
-from openai import OpenAI
 
 from support.kind_tier import Cluster
+from support.kind_traffic import Traffic, note
 
 GPU = "nvidia.com/gpu"
-LOCAL = "I want to lock my current account right away"
 
 
 def advertise(cluster: Cluster, gpus: int) -> None:
@@ -34,13 +35,22 @@ def no_gpu(route: Cluster) -> Iterator[None]:
     route.wait_until_whole()
 
 
+def ready_at(pod: dict[str, Any]) -> float:
+    """Return when a pod became ready, which a worker is once its replica answers."""
+    [since] = [c["lastTransitionTime"] for c in pod["status"]["conditions"] if c["type"] == "Ready"]
+    return datetime.fromisoformat(since).timestamp()
+
+
 @pytest.mark.usefixtures("no_gpu")
-def test_the_llm_serves_until_a_gpu_appears_and_then_the_slm_does(route: Cluster) -> None:
-    route.patch({"slm": {"resources": {"gpus": 1}, "pricing": {"gpuHourUSD": "0.80"}}})
-    waiting = route.until(
-        "the SLM waits for a GPU",
-        lambda: (c := route.conditions()) and c["SLMReady"]["reason"] == "Unschedulable" and c,
-    )
+def test_the_llm_serves_until_a_gpu_appears_and_then_the_slm_does(route: Cluster, traffic: Traffic) -> None:
+    with traffic.phase("SLM asks for a GPU that no node has") as phase:
+        route.patch({"slm": {"resources": {"gpus": 1}, "pricing": {"gpuHourUSD": "0.80"}}})
+        waiting = route.until(
+            "the SLM waits for a GPU",
+            lambda: (c := route.conditions()) and c["SLMReady"]["reason"] == "Unschedulable" and c,
+        )
+        traffic.until_answered(phase, lambda a: a.kind == "local" and a.path == "llm" and a.gate == "health")
+    assert phase.failures == [], phase.told()
     assert waiting["Ready"]["status"] == "True"
     assert waiting["Ready"]["reason"] == "LLMCarries"
     assert waiting["Degraded"]["status"] == "True"
@@ -49,26 +59,19 @@ def test_the_llm_serves_until_a_gpu_appears_and_then_the_slm_does(route: Cluster
     [pod] = route.pods(route="support", part="slm", node="worker")
     assert pod["spec"]["containers"][0]["resources"]["limits"][GPU] == "1"
     assert "nodeName" not in pod["spec"]
-    assert ask(route) == ("llm", "health")
 
-    advertise(route, 1)
-    route.wait_until_whole()
+    with traffic.phase("a GPU appears") as phase:
+        advertise(route, 1)
+        traffic.until_answered(phase, lambda a: a.path == "slm" and a.gate == "confidence")
+        route.wait_until_whole()
+    assert phase.failures == [], phase.told()
     [pod] = route.pods(route="support", part="slm", node="worker")
+    assert phase.took_effect is not None
+    note(
+        f"the pod with the GPU was ready after {ready_at(pod) - phase.began:.0f} s, "
+        f"and the SLM asked {phase.took_effect - ready_at(pod):.0f} s later"
+    )
     node = route.json("get", "node", pod["spec"]["nodeName"])
     assert node["status"]["allocatable"][GPU] == "1"
     [head] = route.pods(route="support", part="slm", node="head")
     assert GPU not in head["spec"]["containers"][0]["resources"]["requests"]
-    assert ask(route) == ("slm", "confidence")
-
-
-def ask(cluster: Cluster) -> tuple[str, str]:
-    """Return path and gate of an answered local prompt."""
-    with (
-        cluster.forward("service/support-gateway-serve-svc", 8000) as url,
-        OpenAI(base_url=f"{url}/v1", api_key="unused", timeout=120, max_retries=0) as client,
-    ):
-        raw = client.chat.completions.with_raw_response.create(
-            model="hybridroute", messages=[{"role": "user", "content": LOCAL}], max_tokens=8
-        )
-    assert raw.parse().choices[0].message.content
-    return raw.headers["x-hybridroute-path"], raw.headers["x-hybridroute-gate"]

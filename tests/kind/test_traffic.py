@@ -3,22 +3,14 @@ on what was killed. `build/kind-figures.txt` has the figures of each phase.
 """
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from support.kind_tier import VERSION, Cluster
+from support.kind_tier import Cluster
 from support.kind_traffic import CLIENTS, Asked, Phase, Traffic
 
 SYSTEM = "hybridroute-system"
 OPERATOR = "app.kubernetes.io/component=operator"
-
-
-@pytest.fixture(scope="module")
-def traffic(route: Cluster) -> Iterator[Traffic]:
-    started = Traffic(route)
-    yield started
-    started.stop()
 
 
 def assert_only_in_flight(phase: Phase, killed: float, most: int) -> None:
@@ -44,11 +36,7 @@ def by_llm(asked: Asked) -> bool:
 
 
 def gateway_pod(cluster: Cluster) -> str:
-    [pod] = [
-        pod
-        for pod in cluster.pods(route="support", part="gateway", node="head")
-        if "deletionTimestamp" not in pod["metadata"]
-    ]
+    [pod] = cluster.pods(route="support", part="gateway", node="head")
     return str(pod["metadata"]["name"])
 
 
@@ -124,14 +112,13 @@ def test_the_operator_is_upgraded(route: Cluster, traffic: Traffic) -> None:
     route.wait_until_whole()
 
 
-def test_the_slms_image_changes_and_the_llm_carries(route: Cluster, traffic: Traffic) -> None:
-    image = "hybridroute/serve:again"
-    route.run("docker", "tag", f"hybridroute/serve:{VERSION}", image)
-    route.kind.load_docker_image(image)
+def test_the_slms_image_changes_and_the_llm_carries(
+    route: Cluster, traffic: Traffic, again_image: str
+) -> None:
     with traffic.phase("SLM's image, Recreate") as phase:
-        route.patch({"slm": {"image": image}})
+        route.patch({"slm": {"image": again_image}})
         traffic.until_answered(phase, by_llm)
-        route.until("the SLM's pods have the new image", lambda: images(route) == {image}, every=2)
+        route.until("the SLM's pods have the new image", lambda: images(route) == {again_image}, every=2)
         route.wait_until_whole()
         traffic.until_answered(phase, by_slm, since=time.time())
     assert phase.failures == []

@@ -1,5 +1,8 @@
 """Deleting a route, and then the releases, leaves nothing behind. The tier's last file: it takes all of it away."""
 
+import sys
+from pathlib import Path
+
 from support.kind_tier import Cluster
 
 KINDS = (
@@ -18,10 +21,35 @@ def left(cluster: Cluster) -> list[str]:
     return [name for name in names if name not in kubernetes and not name.split("/")[1].startswith(tests)]
 
 
-def test_deleting_a_route_leaves_nothing(route: Cluster) -> None:
+def test_a_deleted_route_says_that_it_waits_for_kuberay_and_then_leaves_nothing(route: Cluster) -> None:
     assert len(left(route)) > 10
-    route.kubectl("delete", "hybridroute", "support", "--timeout=600s")
+    kuberay = ("deployment", "--selector=app.kubernetes.io/component=kuberay-operator")
+    route.kubectl("scale", *kuberay, "--replicas=0")
+    route.until("KubeRay is down", lambda: not kuberay_pods(route), every=1)
+    route.kubectl("delete", "hybridroute", "support", "--timeout=60s")
+    told = route.until("an event says what is waited for", lambda: waits(route), every=2)
+    status = route.run("bash", "-c", f"{HYBRIDROUTE} status --namespace default --route support 2>&1 || true")
+    for service in ("support-gateway", "support-slm"):
+        words = f"RayService {service} is being deleted and waits for ray.io/"
+        assert words in told, told
+        assert words in " ".join(status.split()), status
+    assert "which KubeRay takes away when it runs" in told
+    route.kubectl("scale", *kuberay, "--replicas=1")
     route.until("everything of the route is gone", lambda: left(route) == [], every=2)
+
+
+HYBRIDROUTE = Path(sys.executable).with_name("hybridroute")
+
+
+def kuberay_pods(cluster: Cluster) -> list[str]:
+    selector = "app.kubernetes.io/component=kuberay-operator"
+    return cluster.kubectl("get", "pods", "-l", selector, "-o", "name").split()
+
+
+def waits(cluster: Cluster) -> str:
+    """Return what an event says that the deletion waits for."""
+    events = cluster.json("get", "events", "--field-selector=reason=Terminating")["items"]
+    return "; ".join(event["message"] for event in events)
 
 
 def test_uninstalling_leaves_nothing(cluster: Cluster) -> None:

@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import time
 import tomllib
@@ -103,9 +105,10 @@ class Cluster:
         self.until(f"HybridRoute {name} is whole", whole)
 
     def pods(self, **labels: str) -> list[dict[str, Any]]:
-        """Return the pods with these labels of the product, by their last words."""
+        """Return the pods with these labels of the product, by their last words, that are not on their way out."""
         selector = ",".join(f"{_LABELS[key]}={value}" for key, value in labels.items())
-        return list(self.json("get", "pods", "-l", selector)["items"])
+        items = self.json("get", "pods", "-l", selector)["items"]
+        return [pod for pod in items if "deletionTimestamp" not in pod["metadata"]]
 
     # Pods of the tests.
 
@@ -147,12 +150,12 @@ class Cluster:
         self.kubectl("wait", "--for=condition=Ready", f"pod/{name}", f"--timeout={PATIENCE_SECONDS:.0f}s")
 
     @contextmanager
-    def forward(self, target: str, port: int) -> Iterator[str]:
+    def forward(self, target: str, port: int, namespace: str = "default") -> Iterator[str]:
         """Forward a port of a service or pod; yield the base address on this machine.
 
         Not pytest-kind's own, which gives kubectl one second to start.
         """
-        command = [str(self.kind.kubectl_path), "port-forward", target, f":{port}"]
+        command = [str(self.kind.kubectl_path), "port-forward", "-n", namespace, target, f":{port}"]
         with subprocess.Popen(command, env=self.environ, stdout=subprocess.PIPE, text=True) as process:
             try:
                 assert process.stdout is not None
@@ -162,6 +165,25 @@ class Cluster:
                 yield f"http://{found[1]}"
             finally:
                 process.terminate()
+
+    @contextmanager
+    def keep_forwarding(self, target: str, port: int, namespace: str = "default") -> Iterator[str]:
+        """Forward for as long as the block lasts: kubectl ends when a connection is refused, and is started again."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            local = free.getsockname()[1]
+        loop = f'while :; do "$0" port-forward -n {namespace} {target} {local}:{port}; sleep 1; done'
+        with subprocess.Popen(
+            ["bash", "-c", loop, str(self.kind.kubectl_path)],
+            env=self.environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as process:
+            try:
+                yield f"http://127.0.0.1:{local}"
+            finally:
+                os.killpg(process.pid, signal.SIGTERM)
 
     def describe_all(self) -> str:
         """Return what a person would look at first after a failure. Never raises."""

@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from support.kind_tier import ROOT, Cluster
 
-__all__ = ["CLIENTS", "Asked", "Phase", "Traffic"]
+__all__ = ["CLIENTS", "Asked", "Phase", "Traffic", "burst_of", "note"]
 
 CLIENTS = 4
 """Clients that ask without a pause: of each path one that streams and one that does not."""
@@ -20,7 +19,6 @@ FIGURES = ROOT / "build" / "kind-figures.txt"
 
 _KILL_ONE = """
 import os, sys
-from pathlib import Path
 for line in Path("/proc").glob("[0-9]*/cmdline"):
     try:
         words = line.read_text()
@@ -50,6 +48,7 @@ class Asked:
     ended: float
     error: str
     path: str | None
+    gate: str | None
     request_id: str | None
     cost_usd: str | None
 
@@ -68,6 +67,10 @@ class Phase:
     @property
     def failures(self) -> list[Asked]:
         return [item for item in self.asked if item.error]
+
+    def lasted(self, since: float) -> str:
+        """Return the seconds from a moment until it took effect."""
+        return "?" if self.took_effect is None else f"{max(0.0, self.took_effect - since):.0f} s"
 
     def told(self) -> str:
         """Return the phase in a line."""
@@ -128,7 +131,7 @@ class Traffic:
         self.goes_on()
         phase.ended = time.time()
         phase.asked = [a for a in self.asked() if a.ended >= phase.began and a.began <= phase.ended]
-        _write_figure(FIGURES, phase.told())
+        note(phase.told())
 
     def kill_process(self, pod: str, title: str) -> None:
         """Kill -9 one process of a Ray pod by the beginning of its title."""
@@ -147,6 +150,23 @@ class Traffic:
         return list(json.loads(told)["records"])
 
 
+@contextmanager
+def burst_of(cluster: Cluster, kind: str, clients: int, name: str) -> Iterator[Phase]:
+    """Let so many clients ask for one path while the block lasts; afterwards the phase has what became of it."""
+    pod = f"burst-{kind}"
+    cluster.start_pod(pod, "traffic.py", cluster.route()["status"]["url"], kind, str(clients))
+    phase = Phase(name, time.time())
+    try:
+        yield phase
+        cluster.kubectl("exec", pod, "--", "touch", "/tmp/stop")
+        cluster.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", f"pod/{pod}", "--timeout=120s")
+        phase.ended = time.time()
+        phase.asked = [_parse(json.loads(line)) for line in cluster.kubectl("logs", pod).splitlines()]
+        note(phase.told())
+    finally:
+        cluster.kubectl("delete", "pod", pod, "--ignore-not-found")
+
+
 def _parse(line: dict[str, Any]) -> Asked:
     return Asked(
         kind=line["kind"],
@@ -155,12 +175,14 @@ def _parse(line: dict[str, Any]) -> Asked:
         ended=line["ended"],
         error=line["error"],
         path=line.get("path"),
+        gate=line.get("gate"),
         request_id=line.get("request-id"),
         cost_usd=line.get("cost-usd"),
     )
 
 
-def _write_figure(path: Path, line: str) -> None:
-    path.parent.mkdir(exist_ok=True)
-    with path.open("a") as file:
+def note(line: str) -> None:
+    """Write a figure beside those of the phases."""
+    FIGURES.parent.mkdir(exist_ok=True)
+    with FIGURES.open("a") as file:
         file.write(line + "\n")

@@ -25,6 +25,7 @@ from hybridroute_serve.router.recall import Recall
 from hybridroute_serve.router.slm_guard import SlmGuard
 from hybridroute_serve.routing.embedding import Embedder
 from hybridroute_serve.routing.facts import PathHealth
+from hybridroute_serve.turning_session import TurningSession
 from support.asgi_client import AsgiAnswer, AsgiClient
 from support.path_apps import PathApps, running_path_apps
 from support.policies import a_policy
@@ -113,7 +114,8 @@ async def running_bench(embedder: Embedder) -> AsyncIterator[Bench]:
         return replace(made.health, slm_failing=guard.is_failing(now), slm_full=guard.is_full(now))
 
     async with running_path_apps() as paths, aiohttp.ClientSession() as session:
-        to_paths = PathClient(session, paths.base_urls, "secret")
+        sessions = TurningSession(aiohttp.ClientSession)
+        to_paths = PathClient(sessions, paths.base_urls, "secret")
         auditor = Auditor(
             to_paths,
             ledger,
@@ -151,6 +153,7 @@ async def running_bench(embedder: Embedder) -> AsyncIterator[Bench]:
             yield made
         finally:
             await auditor.stop()
+            await sessions.close()
 
 
 def failing(

@@ -74,4 +74,5 @@ def render_placement(names: RouteNames, part: Part, domain: str) -> Placement:
         # A mounted ConfigMap takes up to two minutes to change; the keeper reads it from the API itself.
         live_config_map=f"{names.namespace}/{names.live}/{LIVE_KEY}",
         ledger_config_map=f"{names.namespace}/{names.ledger}",
+        gateway_service_url=service,
     )

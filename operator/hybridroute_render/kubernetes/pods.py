@@ -92,6 +92,10 @@ def render_pod_template(
     if node.part is Part.SLM:
         # The gateway's pods are replaced by a second cluster, and end after their streams.
         spec["terminationGracePeriodSeconds"] = _GRACE_SECONDS
+    if node.head:
+        # Ray's autoscaler beside it would be its container's first process, which no SIGTERM ends: the pod would hold
+        # CPU and memory for its whole grace period, and what takes its place would wait.
+        spec["shareProcessNamespace"] = True
     if pull_secrets:
         spec["imagePullSecrets"] = pull_secrets
     if pods.priority_class_name:

@@ -26,20 +26,36 @@ _YOUNG_OBJECTS = 10_000
 """New containers between two searches; 700 by default, which a few requests at once come to."""
 
 ArgsT = TypeVar("ArgsT", bound=BaseModel)
+AppT = TypeVar("AppT", bound=ASGIApp)
 
 
-def bind_application(name: str, args: ArgsT, make: Callable[[ArgsT], Awaitable[ASGIApp]]) -> Application:
-    """Bind an application of one deployment, both called `name`. `make` runs once in each replica."""
+def bind_application(
+    name: str,
+    args: ArgsT,
+    make: Callable[[ArgsT], Awaitable[AppT]],
+    *,
+    check: Callable[[AppT], None] = lambda _: None,
+) -> Application:
+    """Bind an application of one deployment, both called `name`. `make` runs once in each replica.
+
+    `check` raises when Serve is to replace the replica; it is asked every few seconds.
+    """
 
     class Replica:
         def __init__(self, replica_args: ArgsT) -> None:
             self._args = replica_args
+            self._app: AppT | None = None
 
         async def __serve_build_asgi_app__(self) -> ASGIApp:
             _configure_logging()
             _ignore_steering_headers()
             collect_seldom()
-            return await make(self._args)
+            self._app = await make(self._args)
+            return self._app
+
+        def check_health(self) -> None:
+            if self._app is not None:
+                check(self._app)
 
     bound: Application = serve.deployment(name=name)(serve.ingress()(Replica)).bind(args)
     return bound

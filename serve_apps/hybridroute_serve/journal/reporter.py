@@ -20,6 +20,7 @@ from hybridroute_serve.journal.adoption import Adopter
 from hybridroute_serve.journal.journal import Journal
 from hybridroute_serve.journal.shipper import Shipper, ShipperTiming, Sleep
 from hybridroute_serve.journal.transport import KeeperTransport
+from hybridroute_serve.turning_session import TurningSession
 
 __all__ = ["Reporter", "ReporterSettings", "Vitals"]
 
@@ -76,7 +77,7 @@ class Reporter:
         self._sleep = sleep
         self._started_at = clock()
         self.journal = Journal(settings.journal_dir, settings.replica, settings.app, self._started_at)
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: TurningSession | None = None
         self._shipper: Shipper | None = None
         self._adopter: Adopter | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -84,8 +85,8 @@ class Reporter:
     async def start(self) -> None:
         """Open the journal and start shipping. Errors: OSError when the directory cannot be written."""
         self.journal.start()
-        self._session = aiohttp.ClientSession()
-        transport = KeeperTransport(self._session, self._settings.keeper_url, self._settings.token_file)
+        self._sessions = TurningSession(aiohttp.ClientSession, monotonic=self._monotonic)
+        transport = KeeperTransport(self._sessions, self._settings.keeper_url, self._settings.token_file)
         self._shipper = Shipper(
             self.journal,
             transport.post_batch,
@@ -112,8 +113,8 @@ class Reporter:
             with suppress(TimeoutError):
                 async with asyncio.timeout(FINISH_SECONDS):
                     await self._shipper.finish()
-        if self._session is not None:
-            await self._session.close()
+        if self._sessions is not None:
+            await self._sessions.close()
         self.journal.stop()
 
     async def _keep_running(self, run: Callable[[], Awaitable[None]]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import aiohttp
 
 from hybridroute_api.vocabulary import InternalHeader
+from hybridroute_serve.turning_session import TurningSession
 
 __all__ = ["BATCH_PATH", "KeeperTransport", "PostBatch", "Verdict"]
 
@@ -35,8 +36,8 @@ PostBatch = Callable[[bytes], Awaitable[Verdict]]
 class KeeperTransport:
     """Posts batches. The token is read from its file, again after each 401, so that it can be rotated."""
 
-    def __init__(self, session: aiohttp.ClientSession, keeper_url: str, token_file: Path) -> None:
-        self._session = session
+    def __init__(self, sessions: TurningSession, keeper_url: str, token_file: Path) -> None:
+        self._sessions = sessions
         self._url = keeper_url.rstrip("/") + BATCH_PATH
         self._token_file = token_file
         self._token: str | None = None
@@ -62,7 +63,10 @@ class KeeperTransport:
             self._token = self._token_file.read_text().strip()
         headers = {InternalHeader.TOKEN.value: self._token, "content-type": "application/json"}
         timeout = aiohttp.ClientTimeout(total=POST_SECONDS)
-        async with self._session.post(self._url, data=body, headers=headers, timeout=timeout) as answer:
+        async with (
+            self._sessions.borrow() as session,
+            session.post(self._url, data=body, headers=headers, timeout=timeout) as answer,
+        ):
             await answer.read()
             return answer.status
 

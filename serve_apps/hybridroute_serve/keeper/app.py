@@ -39,6 +39,7 @@ from hybridroute_serve.keeper.documents import (
     show_state,
 )
 from hybridroute_serve.keeper.dollars import BudgetsNotReadyError, EndedReplicaError
+from hybridroute_serve.keeper.incumbency import HEALTH_PATH, NotLeadingError
 from hybridroute_serve.keeper.metrics import expose_metrics
 from hybridroute_serve.keeper.policy_documents import gauge_promise, show_policy, show_report
 from hybridroute_serve.keeper.reads import Reads
@@ -93,7 +94,7 @@ def build_keeper_app(
             Route("/report", endpoints.show_report),
             Route("/audits", endpoints.show_audits),
             Route("/metrics", endpoints.show_metrics),
-            Route("/healthz", endpoints.show_health),
+            Route(HEALTH_PATH, endpoints.show_health),
         ],
         middleware=[
             Middleware(
@@ -104,6 +105,7 @@ def build_keeper_app(
         ],
         exception_handlers={
             FencedError: _answer_superseded,
+            NotLeadingError: _answer_not_leading,
             NoPolicyError: _answer_no_policy,
             BudgetsNotReadyError: _answer_no_policy,
             BadBodyError: _answer_bad_body,
@@ -133,7 +135,7 @@ class _TokenGuard:
 
     def _is_allowed(self, request: Request) -> bool:
         path = request.scope["path"].removeprefix(request.scope.get("root_path", "").rstrip("/"))
-        if path == "/healthz":
+        if path == HEALTH_PATH:
             return True
         if is_internal_token(request.headers.get(InternalHeader.TOKEN), self._token):
             return True
@@ -280,13 +282,19 @@ class _Endpoints:
 
     async def show_health(self, _: Request) -> Response:
         """200 while this keeper is the one that writes."""
+        incumbency = self.keeper.incumbency
+        named = {} if incumbency is None else {"keeper": incumbency.name}
         if self.keeper.superseded is not None:
-            return answer_json({"status": "superseded"}, status=503)
-        return answer_json({"status": "ok"})
+            return answer_json({"status": "superseded", **named}, status=503)
+        return answer_json({"status": "ok", **named})
 
 
 def _answer_superseded(_: Request, error: Exception) -> Response:
     return answer_error(ErrorAnswer(503, _SERVER, ErrorCode.KEEPER_SUPERSEDED, str(error)))
+
+
+def _answer_not_leading(_: Request, error: Exception) -> Response:
+    return answer_error(ErrorAnswer(503, _SERVER, ErrorCode.KEEPER_NOT_LEADING, f"Not yet: {error}."))
 
 
 def _answer_no_policy(_: Request, error: Exception) -> Response:

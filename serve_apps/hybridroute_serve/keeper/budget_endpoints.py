@@ -70,6 +70,7 @@ class BudgetEndpoints:
     async def call_lease(self, request: Request) -> Response:
         """Take a report on a lease, and lend more; 404 when the account has no budget now."""
         call = await _read(request, LeaseCall)
+        await self.keeper.await_lead()
         try:
             with self.keeper.under_fence():
                 return answer_json(await self.keeper.dollars.call_lease(call))
@@ -79,6 +80,7 @@ class BudgetEndpoints:
     async def close_lease(self, request: Request) -> Response:
         """End a lease that is given back."""
         closing = await _read(request, LeaseClosing)
+        await self.keeper.await_lead()
         with self.keeper.under_fence():
             await self.keeper.dollars.close_lease(closing.lease_id, closing.settled_nano_usd)
         return answer_json(_DONE)
@@ -86,6 +88,7 @@ class BudgetEndpoints:
     async def reserve(self, request: Request) -> Response:
         """Reserve one attempt's bound from all its accounts, or deny it."""
         claim = await _read(request, Claim)
+        await self.keeper.await_lead()
         try:
             with self.keeper.under_fence():
                 answer = await self.keeper.dollars.reserve(claim)
@@ -108,6 +111,7 @@ class BudgetEndpoints:
     async def settle(self, request: Request) -> Response:
         """End a reservation."""
         note = await _read(request, SettlementNote)
+        await self.keeper.await_lead()
         with self.keeper.under_fence():
             await self.keeper.dollars.settle(note.attempt_id, note.billed_nano_usd)
         return answer_json(_DONE)

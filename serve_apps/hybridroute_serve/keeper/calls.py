@@ -15,7 +15,7 @@ import msgspec
 from hybridroute_api.vocabulary import ErrorCode, InternalHeader
 from hybridroute_serve.budgets.ledger import UnknownAccountError
 
-__all__ = ["KeeperAwayError", "KeeperCalls", "stop_task"]
+__all__ = ["KeeperAwayError", "KeeperCalls", "KeeperWaitsError", "stop_task"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,6 +28,10 @@ AWAY_SECONDS = 0.5
 
 class KeeperAwayError(Exception):
     """No answer, or none that counts: nobody knows whether the call was heard."""
+
+
+class KeeperWaitsError(KeeperAwayError):
+    """It is there, and not the one yet: the gateway is on its way. Asked again, its answer waits for the turn."""
 
 
 class KeeperCalls:
@@ -56,6 +60,9 @@ class KeeperCalls:
         probes = self._probing = self._is_away
         try:
             answer = await self._send(path, msgspec.json.encode(body))
+        except KeeperWaitsError:
+            self._is_away = False
+            raise
         except (aiohttp.ClientError, TimeoutError, OSError, KeeperAwayError) as error:
             self._note_away(str(error) or type(error).__name__)
             raise KeeperAwayError(type(error).__name__) from error
@@ -77,6 +84,8 @@ class KeeperCalls:
             return None
         if response.status == 404 and ErrorCode.ACCOUNT_NOT_FOUND.encode() in answer:
             raise UnknownAccountError
+        if response.status == 503 and ErrorCode.KEEPER_NOT_LEADING.encode() in answer:
+            raise KeeperWaitsError("another gateway's keeper leads")
         if response.status != 200:
             raise KeeperAwayError(f"status {response.status}")
         return answer

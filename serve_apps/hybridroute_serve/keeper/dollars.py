@@ -90,6 +90,11 @@ class Dollars:
             on_open=self._note_open,
         )
 
+    @property
+    def waits_for_claims(self) -> bool:
+        """True while the ledger is shared, and the next call would take it over."""
+        return self._stored.waits_for_claims
+
     async def make_first(self) -> None:
         """Make the ledger of a route that has never had one. Errors: sqlite3.Error, OSError."""
         await self._stored.make_first()

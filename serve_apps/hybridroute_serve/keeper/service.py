@@ -29,6 +29,7 @@ from hybridroute_serve.keeper.committer import Committer
 from hybridroute_serve.keeper.config_map import ConfigMapFollower
 from hybridroute_serve.keeper.documents import is_alive
 from hybridroute_serve.keeper.dollars import DollarParts, Dollars
+from hybridroute_serve.keeper.incumbency import Incumbency, NotLeadingError, ask_service
 from hybridroute_serve.keeper.ledger_home import ConfigMapLedgerHome, FileLedgerHome, LedgerHome
 from hybridroute_serve.keeper.live import LiveFile
 from hybridroute_serve.keeper.metric_table import BUDGET_DENIED
@@ -85,6 +86,10 @@ class Keeper:
         self._tasks: list[asyncio.Task[None]] = []
         self._api: ApiConnection | None = None
         self._follower: ConfigMapFollower | None = None
+        self.incumbency: Incumbency | None = None
+        """None on one machine, where nobody else can be the route's keeper."""
+        if args.service_url is not None:
+            self.incumbency = Incumbency(ask_service(args.service_url), monotonic=monotonic, sleep=sleep)
         self._read_embedding = read_embedding
         self._weights: frozenset[str] = frozenset()
         if args.live_config_map is not None or args.ledger_config_map is not None:
@@ -135,6 +140,10 @@ class Keeper:
             self._tasks.append(
                 asyncio.create_task(self._keep_running(self._follower.watch), name="keeper-config-map")
             )
+        if self.incumbency is not None:
+            self._tasks.append(
+                asyncio.create_task(self._keep_running(self.incumbency.watch), name="keeper-incumbency")
+            )
         _LOG.info("keeper has started route=%s epoch=%d", self.route, self.epoch)
 
     async def stop(self) -> None:
@@ -184,6 +193,13 @@ class Keeper:
             await self._confirm_epoch()
             return self.shares.renew(call)
 
+    async def await_lead(self) -> None:
+        """Return when the ledger is this keeper's to work with. Raises NotLeadingError after some patience."""
+        if self.incumbency is None or not self.dollars.waits_for_claims:
+            return
+        if await self.incumbency.is_elsewhere():
+            raise NotLeadingError("the route's Service leads to another gateway's keeper")
+
     @contextmanager
     def under_fence(self) -> Iterator[None]:
         """Do what only the keeper of the latest epoch may; the first refusal is remembered for good."""
@@ -194,6 +210,11 @@ class Keeper:
         except (ledger_store.FencedError, FencedError) as error:
             self._note_fence(error)
             raise FencedError(str(error)) from error
+
+    def check_health(self) -> None:
+        """Raise once another gateway has taken over: this process is to be replaced, see `incumbency`."""
+        if self.incumbency is not None and self.incumbency.has_passed:
+            raise FencedError("another gateway has taken over")
 
     async def read(self, query: Callable[[Reads], T]) -> T:
         """Run a query in the reading thread."""

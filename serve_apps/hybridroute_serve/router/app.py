@@ -37,6 +37,7 @@ from hybridroute_serve.router.slm_guard import SlmGuard
 from hybridroute_serve.routing.embedding import Embedder
 from hybridroute_serve.routing.facts import PathHealth
 from hybridroute_serve.routing.models import served_models
+from hybridroute_serve.turning_session import TurningSession
 from hybridroute_serve.wire.asgi import (
     Receive,
     Scope,
@@ -163,17 +164,13 @@ class RouterApp:
         """Open the session and begin the background work. Serving waits for neither keeper nor paths."""
         args = self._args
         token = await asyncio.to_thread(_read_token, args.token_file)
-        # No limit: a stream holds its connection, and admission is the paths' own.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_CONNECTION_SECONDS)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=_UNASKED_HEADERS,
-        )
+        self._session = _make_session()
+        self._to_paths = TurningSession(_make_session, monotonic=self._monotonic_clock)
+        # By a connection for each look: an SLM that another has replaced is not looked at for ever.
+        self._to_slm_metrics = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
         recall = Recall()
         self._slm = BackendMonitor(
-            self._session, args.slm_backend_metrics_url, args.slm_backend, on_down=recall.recall_all
+            self._to_slm_metrics, args.slm_backend_metrics_url, args.slm_backend, on_down=recall.recall_all
         )
         self._llm = BackendMonitor(self._session, args.llm_backend_metrics_url, args.llm_backend)
         self._routers = BackendMonitor(self._session, args.llm_backend_metrics_url, args.router_backend)
@@ -197,7 +194,7 @@ class RouterApp:
             app="router",
         )
         self._reporter = Reporter(settings, self._observe_vitals)
-        paths = PathClient(self._session, {PathName.SLM: args.slm_url, PathName.LLM: args.llm_url}, token)
+        paths = PathClient(self._to_paths, {PathName.SLM: args.slm_url, PathName.LLM: args.llm_url}, token)
         self._auditor = Auditor(
             paths,
             self._reporter.journal,
@@ -244,6 +241,8 @@ class RouterApp:
         await self._auditor.stop()
         await self._source.stop()
         await self._reporter.stop()
+        await self._to_slm_metrics.close()
+        await self._to_paths.close()
         await self._session.close()
 
     async def _watch_clients(self) -> None:
@@ -281,6 +280,16 @@ class RouterApp:
         if self._policies.clients_problem is not None:
             facts["clients_problem"] = self._policies.clients_problem
         return Vitals(policy_version=active.document.version if active else "", facts=facts)
+
+
+def _make_session() -> aiohttp.ClientSession:
+    # No limit: a stream holds its connection, and admission is the paths' own.
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_CONNECTION_SECONDS),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=_UNASKED_HEADERS,
+    )
 
 
 def _read_token(path: str) -> str:

@@ -14,6 +14,7 @@ import msgspec
 
 from hybridroute_api.vocabulary import InternalHeader, Outcome, PathName
 from hybridroute_serve.router.recall import Recall, RecalledError
+from hybridroute_serve.turning_session import TurningSession
 from hybridroute_serve.upstream.bodies import as_payload, read_answer
 from hybridroute_serve.wire.answers import InvalidAnswerError
 
@@ -44,10 +45,10 @@ class PathAnswer(msgspec.Struct, frozen=True):
 
 
 class PathClient:
-    """Sends requests to the two path applications. One pooled session for both."""
+    """Sends requests to the two path applications. One pool of connections for both."""
 
-    def __init__(self, session: aiohttp.ClientSession, base_urls: Mapping[PathName, str], token: str) -> None:
-        self._session = session
+    def __init__(self, sessions: TurningSession, base_urls: Mapping[PathName, str], token: str) -> None:
+        self._sessions = sessions
         self._base_urls = base_urls
         self._token = token
         self._estranged: set[PathName] = set()
@@ -80,36 +81,37 @@ class PathClient:
         if path in self._estranged:
             sent["connection"] = "close"
         response: aiohttp.ClientResponse | None = None
-        try:
+        async with self._sessions.borrow() as session:
             try:
-                deadline = asyncio.timeout(first_byte_seconds)
-                with recall.waiting(deadline) if recall is not None else nullcontext():
-                    async with deadline:
-                        response = await self._session.post(
-                            self._base_urls[path] + operation,
-                            data=as_payload(body),
-                            headers=sent,
-                            allow_redirects=False,
-                            timeout=_TIMEOUT,
-                        )
-                        self._note_who_answers(path, response)
-                        outcome = await _read_head(path, response, stream=stream)
-            except RecalledError:
-                outcome = PathFailure(Outcome.UPSTREAM_ERROR, 503, f"{path} has no replica left")
-            except aiohttp.ConnectionTimeoutError:
-                outcome = PathFailure(
-                    Outcome.UPSTREAM_ERROR, 503, f"{path} took no connection in {_CONNECT_SECONDS:g} s"
-                )
-            except TimeoutError:
-                outcome = PathFailure(
-                    Outcome.TIMEOUT, 504, f"{path} gave no answer in {first_byte_seconds:.3g} s"
-                )
-            except (aiohttp.ClientError, InvalidAnswerError):
-                outcome = PathFailure(Outcome.UPSTREAM_ERROR, 503, f"{path} broke off")
-            yield outcome
-        finally:
-            if response is not None:
-                response.close()
+                try:
+                    deadline = asyncio.timeout(first_byte_seconds)
+                    with recall.waiting(deadline) if recall is not None else nullcontext():
+                        async with deadline:
+                            response = await session.post(
+                                self._base_urls[path] + operation,
+                                data=as_payload(body),
+                                headers=sent,
+                                allow_redirects=False,
+                                timeout=_TIMEOUT,
+                            )
+                            self._note_who_answers(path, response)
+                            outcome = await _read_head(path, response, stream=stream)
+                except RecalledError:
+                    outcome = PathFailure(Outcome.UPSTREAM_ERROR, 503, f"{path} has no replica left")
+                except aiohttp.ConnectionTimeoutError:
+                    outcome = PathFailure(
+                        Outcome.UPSTREAM_ERROR, 503, f"{path} took no connection in {_CONNECT_SECONDS:g} s"
+                    )
+                except TimeoutError:
+                    outcome = PathFailure(
+                        Outcome.TIMEOUT, 504, f"{path} gave no answer in {first_byte_seconds:.3g} s"
+                    )
+                except (aiohttp.ClientError, InvalidAnswerError):
+                    outcome = PathFailure(Outcome.UPSTREAM_ERROR, 503, f"{path} broke off")
+                yield outcome
+            finally:
+                if response is not None:
+                    response.close()
 
     def _note_who_answers(self, path: PathName, response: aiohttp.ClientResponse) -> None:
         if response.status < 400 or InternalHeader.FAILURE in response.headers:

@@ -1,7 +1,8 @@
 """The clients' pod: asks both paths without a pause, streams and not, and prints a line of JSON for each request.
 
-Nothing is tried again here, so that every failure is seen. It ends when a file called /tmp/stop appears. Runs in the
-operator's image.
+`traffic.py URL` is one client of each sort, `traffic.py URL KIND CLIENTS` so many that all ask for one path. Nothing is
+tried again here, so that every failure is seen. It ends when a file called /tmp/stop appears. Runs in the operator's
+image.
 """
 
 import asyncio
@@ -47,11 +48,13 @@ async def work(session: aiohttp.ClientSession, url: str, kind: str, *, stream: b
         await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def main(url: str) -> None:
-    async with aiohttp.ClientSession(timeout=DEADLINE) as session:
-        await asyncio.gather(
-            *(work(session, url, kind, stream=stream) for kind in PROMPTS for stream in (False, True))
-        )
+async def main(url: str, kind: str = "", clients: str = "0") -> None:
+    each = [(kind, bool(number % 2)) for number in range(int(clients))]
+    each = each or [(kind, stream) for kind in PROMPTS for stream in (False, True)]
+    # As many connections as clients: none waits for another's.
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(timeout=DEADLINE, connector=connector) as session:
+        await asyncio.gather(*(work(session, url, kind, stream=stream) for kind, stream in each))
 
 
-asyncio.run(main(sys.argv[1]))
+asyncio.run(main(*sys.argv[1:]))

@@ -309,6 +309,39 @@ def test_an_slm_that_no_router_finds_is_not_ready(
     assert ("no router finds one" in message(status, "SLMReady")) == ("NotReached" in expected[1])
 
 
+def in_upgrade(pods: dict[Part, tuple[PodState, ...]], gateway: GatewayState | None) -> Observation:
+    """As KubeRay tells it: the applications of the cluster that serves are not mentioned any more."""
+    told = {
+        "status": {
+            "activeServiceStatus": {"applicationStatuses": None, "rayClusterName": "support-old"},
+            "pendingServiceStatus": {"applicationStatuses": None, "rayClusterName": "support-new"},
+        }
+    }
+    return Observation(children={GATEWAY: told, SLM: told}, pods=pods, gateway=gateway)
+
+
+def test_what_serves_is_ready_while_another_cluster_is_on_its_way() -> None:
+    serves = replace(gateway_state(), slm_found=True)
+    facts = in_upgrade({Part.SLM: (pending,)}, serves)
+    status = decide_status(route(), Plan(()), facts, None, NOW)
+    shown = conditions(status)
+    assert shown["Ready"] == ("True", "Serving")
+    assert shown["Degraded"] == ("False", "Serving")
+    assert message(status, "RouterReady") == "another cluster is on its way"
+    waits = f"another cluster is on its way: pod support-slm-worker-x waits for a node: {NO_GPU}"
+    assert message(status, "SLMReady") == waits
+
+
+def test_in_an_upgrade_what_does_not_answer_is_judged_as_ever() -> None:
+    silent = conditions(decide_status(route(), Plan(()), in_upgrade({}, None), None, NOW))
+    assert silent["Ready"] == ("Unknown", "Starting")
+    lost = replace(gateway_state(), slm_found=False)
+    facts = in_upgrade({Part.SLM: (pending,)}, lost)
+    shown = conditions(decide_status(route(), Plan(()), facts, None, NOW))
+    assert shown["SLMReady"] == ("False", "Unschedulable")
+    assert shown["Ready"] == ("True", "LLMCarries")
+
+
 BUDGETED = {"spec": {"budget": {"limitUSD": "50"}}}
 RESETS = NOW + timedelta(hours=5)
 

@@ -8,6 +8,7 @@ import pytest
 
 from hybridroute_api.vocabulary import Outcome, PathName
 from hybridroute_serve.router.path_client import PathClient, PathFailure
+from hybridroute_serve.turning_session import TurningSession
 
 
 class BrokenSession:
@@ -35,7 +36,7 @@ async def test_how_it_failed_says_whether_it_can_have_been_sent(
     error: Exception, outcome: Outcome, status: int
 ) -> None:
     session = cast("aiohttp.ClientSession", BrokenSession(error))
-    client = PathClient(session, dict.fromkeys(PathName, "http://path"), "token")
+    client = PathClient(TurningSession(lambda: session), dict.fromkeys(PathName, "http://path"), "token")
     async with client.send_request(
         PathName.LLM, "/v1/completions", b"{}", [], internal={}, stream=False, first_byte_seconds=5.0
     ) as answer:
@@ -69,13 +70,15 @@ async def test_a_connection_that_leads_elsewhere_is_not_used_for_ever() -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, aiohttp.ClientSession() as session:
-        client = PathClient(session, dict.fromkeys(PathName, url), "token")
+    async with server:
+        sessions = TurningSession(aiohttp.ClientSession)
+        client = PathClient(sessions, dict.fromkeys(PathName, url), "token")
         seen = []
         for _ in range(5):
             async with client.send_request(
                 PathName.SLM, "/v1/completions", b"{}", [], internal={}, stream=False, first_byte_seconds=5.0
             ) as answer:
                 seen.append(answer.status)
+        await sessions.close()
     assert seen == [503, 503, 200, 200, 200]
     assert len(connections) == 3, "the stranger's, one that is not trusted yet, and one that is kept"

@@ -188,3 +188,12 @@ def test_an_installation_says_what_cpu_gateways_and_empty_heads_ask_for() -> Non
 
 def test_url_is_the_gateways_service() -> None:
     assert route_url(read_golden_route("small")) == "http://support-gateway-serve-svc.shop.svc:8000/v1"
+
+
+@pytest.mark.parametrize("name", golden_names())
+def test_a_heads_autoscaler_ends_with_its_pod(name: str) -> None:
+    route = read_golden_route(name)
+    for part in Part:
+        head, *workers = templates(route, part)
+        assert head["spec"]["shareProcessNamespace"] is True
+        assert all("shareProcessNamespace" not in worker["spec"] for worker in workers)
