@@ -160,7 +160,7 @@ def _count_baselines(
     baselines: DriftBaselines, length: int, streams: int, steps: int, seed: int
 ) -> dict[str, float]:
     """Return each baseline's false alarms per 100,000 requests."""
-    found = {"random": FALSE_ALARMS_PER_REQUEST * 1e5}
+    found = {"random": round(FALSE_ALARMS_PER_REQUEST * 1e5, 4)}
     for name, charts in baselines.items():
         counted = count_alarms(
             charts.undrifted,
