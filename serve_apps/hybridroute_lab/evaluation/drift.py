@@ -43,8 +43,6 @@ class DriftPlan:
     seed: int = 0
     baselines: bool = True
     """Whether simpler charts replay the same streams, which takes three times as long."""
-    limit_requests: int = REQUESTS
-    """Simulated requests that set the baselines' limits, for each resample."""
 
 
 def evaluate_drift(
@@ -87,7 +85,7 @@ def evaluate_drift(
             shift,
             embedder,
             recent=baseline.recent,
-            requests=plan.limit_requests,
+            requests=min(REQUESTS, plan.undrifted_requests),
             rng=np.random.default_rng([plan.seed, 1]),
         )
         progress("baselines' limits", 1, 1)

@@ -102,7 +102,7 @@ def test_drift(embedder: WordEmbedder, tmp_path: Path) -> None:
         embedder,
         rates=(0.0, 0.2, 0.5),
         session_lengths=(1, 6),
-        plan=DriftPlan(undrifted_requests=200_000, streams=50, horizon=1_000, limit_requests=200_000),
+        plan=DriftPlan(undrifted_requests=200_000, streams=50, horizon=1_000),
     )
     assert report["false_alarms_per_100000"].keys() == {"1", "6"}
     assert all(rate <= 2.0 for rate in report["false_alarms_per_100000"].values())
