@@ -40,7 +40,7 @@ from support.upstream import (
 
 MESSAGES = [{"role": "user", "content": "write a sonnet about the sea"}]
 PROMPT_ESTIMATE = 11
-IMPATIENT = UpstreamTimeouts(connect_seconds=1.0, first_byte_seconds=0.1, total_seconds=0.3)
+IMPATIENT = UpstreamTimeouts(connect_seconds=1.0, first_byte_seconds=0.4, total_seconds=1.2)
 USAGE = TokenUsage(100, 20, source=UsageSource.REPORTED)
 USAGE_COST = 100 * 2_500 + 20 * 10_000
 ERROR_EVENT = event({"error": {"message": "the provider is on fire", "type": "server_error"}})
