@@ -1,9 +1,12 @@
 """Routes in namespaces of a real API server: applied, waited for, compared with what a fresh apply makes."""
 
+import difflib
 import itertools
 import time
 from collections.abc import Callable
 from typing import Any
+
+import yaml
 
 from support.api_server import ApiServer
 from support.children import Children, comparable, read_children
@@ -102,9 +105,15 @@ def _difference(found: Children, wanted: Children) -> str:
     lines = [f"missing {key}" for key in sorted(wanted.keys() - found.keys())]
     lines += [f"left over {key}" for key in sorted(found.keys() - wanted.keys())]
     lines += [
-        f"{key}: {field} is {str(found[key].get(field))[:500]}, not {str(wanted[key].get(field))[:500]}"
+        f"{key}: {field} differs:\n{_changed_lines(found[key].get(field), wanted[key].get(field))}"
         for key in sorted(found.keys() & wanted.keys())
         for field in sorted(found[key].keys() | wanted[key].keys())
         if found[key].get(field) != wanted[key].get(field)
     ]
     return "\n".join(lines)
+
+
+def _changed_lines(found: object, wanted: object) -> str:
+    """Return what is there (+) and what was wanted (-), line by line; documents within strings have lines too."""
+    sides = [yaml.safe_dump(side, default_style="|").splitlines() for side in (wanted, found)]
+    return "\n".join(difflib.unified_diff(*sides, "wanted", "found", n=2, lineterm=""))[:4000]
