@@ -1,4 +1,8 @@
-"""`hybridroute evaluate scope` as a function: does the gate know its labels, and what is none of them?"""
+"""`hybridroute evaluate scope` as a function: does the gate know its labels, and what is none of them?
+
+Baselines rank the same rows. What the gate gained over each is a paired difference with its standard deviation over
+draws of those rows; what another sample to learn from would change is not in it.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +14,7 @@ from numpy.typing import NDArray
 
 from hybridroute_lab.calibrate import CalibrateOptions, calibrate_labels
 from hybridroute_lab.evaluation.complexity import complexity
-from hybridroute_lab.evaluation.metrics import area_under_roc, false_positives_at
+from hybridroute_lab.evaluation.metrics import area_gained, area_under_roc, false_positives_at
 from hybridroute_lab.feature_table import Progress, no_progress
 from hybridroute_lab.scoring import score_prompts, time_decisions
 from hybridroute_lab.tables import LabelledTexts
@@ -21,6 +25,8 @@ from hybridroute_serve.routing.text import routing_text
 __all__ = ["ScopeEvaluation", "evaluate_scope"]
 
 Floats = NDArray[np.float64]
+Ranking = tuple[Floats, Floats]
+"""Scores of the in-scope and of the out-of-scope rows, high for in scope."""
 
 _TIMED_PROMPTS = 1_000
 _NO_DATE = date(1970, 1, 1)  # throw-away artifacts; a report must not depend on the day
@@ -56,11 +62,18 @@ def evaluate_scope(
     threshold = scorer.header.scope.threshold
     named = [name == label for name, label in zip(known.nearest, inside.labels, strict=True)]
     vectors = np.stack([embedder.embed(routing_text(text)) for text in train.texts])
-    nearest = [_nearest(rows.vectors, vectors) for rows in (known, other)]
+    gate = (known.scope, other.scope)
     lengths, complexities = (
         [np.array([float(measure(text)) for text in rows.texts]) for rows in (inside, outside)]
         for measure in (len, complexity)
     )
+    baselines: dict[str, Ranking] = {
+        "random": (np.zeros(known.scope.size), np.zeros(other.scope.size)),  # ties: any order's mean
+        "prompt_length": _better_way(*lengths),
+        "complexity_heuristic": _better_way(*complexities),
+        "knn": (_nearest(known.vectors, vectors), _nearest(other.vectors, vectors)),
+        "oracle": (np.ones(known.scope.size), np.zeros(other.scope.size)),
+    }
     report = {
         "auroc": round(area_under_roc(known.scope, other.scope), 4),
         "fpr95": round(false_positives_at(0.95, known.scope, other.scope), 4),
@@ -73,21 +86,22 @@ def evaluate_scope(
         "caught": round(float((other.scope < threshold).mean()), 4),
         "target_false_alarm": options.target_false_alarm,
         "artifact_bytes": len(data),
-        "baselines": {
-            "random": {"auroc": 0.5},
-            "prompt_length": {"auroc": _either_way(*lengths)},
-            "complexity_heuristic": {"auroc": _either_way(*complexities)},
-            "knn": {"auroc": round(area_under_roc(*nearest), 4)},
-            "oracle": {"auroc": 1.0},
-        },
+        "baselines": {name: _compare(gate, ranking) for name, ranking in baselines.items()},
     }
     return ScopeEvaluation(report, known.scope, other.scope, threshold)
 
 
-def _either_way(inside: Floats, outside: Floats) -> float:
-    """Return the AUROC of "high is in scope" or of "low is in scope", whichever is better."""
-    found = area_under_roc(inside, outside)
-    return round(max(found, 1.0 - found), 4)
+def _compare(gate: Ranking, baseline: Ranking) -> dict[str, Any]:
+    mean, std = area_gained(gate, baseline)
+    return {
+        "auroc": round(area_under_roc(*baseline), 4),
+        "auroc_gained": {"mean": round(mean, 4), "std": round(std, 4)},
+    }
+
+
+def _better_way(inside: Floats, outside: Floats) -> Ranking:
+    """Return the ranking by "high is in scope" or by "low is in scope", whichever is better on these rows."""
+    return (inside, outside) if area_under_roc(inside, outside) >= 0.5 else (-inside, -outside)
 
 
 def _nearest(vectors: NDArray[np.float32], known: NDArray[np.float32]) -> Floats:

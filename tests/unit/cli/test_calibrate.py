@@ -195,9 +195,15 @@ def test_evaluate_scope_and_drift(app: typer.Typer, tmp_path: Path) -> None:
         write(tmp_path / f"{name}.csv", ["text", "label"], rows.texts, rows.labels)
         for name, rows in (("train", train), ("in", known), ("out", strange))
     ]
-    scope = run(app, "evaluate", "scope", "--train", files[0], "--in", files[1], "--out", files[2], "--json")
+    arguments = ("evaluate", "scope", "--train", files[0], "--in", files[1], "--out", files[2])
+    scope = run(app, *arguments, "--json")
     assert scope.exit_code == 0, scope.stderr
-    assert json.loads(scope.stdout)["auroc"] > 0.95
+    report = json.loads(scope.stdout)
+    assert report["auroc"] > 0.95
+    length = report["baselines"]["prompt_length"]
+    gained = f"{length['auroc_gained']['mean']:g} ± {length['auroc_gained']['std']:g}"
+    printed = " ".join(run(app, *arguments).stdout.split())
+    assert f"baselines, prompt_length: auroc {length['auroc']:g}, auroc_gained {gained}" in printed
     drift = ("evaluate", "drift", "--base", files[0], "--shift", files[2], "--requests", 20_000)
     result = run(app, *drift, "--rates", "0,0.5", "--session-length", "6", "--json")
     assert result.exit_code == 0, result.stderr

@@ -92,7 +92,27 @@ def test_scope(embedder: WordEmbedder, tmp_path: Path) -> None:
     assert report["accuracy"] > 0.95
     assert report["false_alarm"] < 0.1
     assert report["artifact_bytes"] < 700 * 1024
+    baselines = report["baselines"]
+    assert baselines.keys() == {"random", "prompt_length", "complexity_heuristic", "knn", "oracle"}
+    assert baselines["random"]["auroc"] == 0.5
+    assert baselines["oracle"]["auroc"] == 1.0
+    assert all(0.5 <= row["auroc"] <= 1.0 for row in baselines.values())
+    for row in baselines.values():
+        assert row["auroc_gained"].keys() == {"mean", "std"}
+        assert row["auroc_gained"]["mean"] == pytest.approx(report["auroc"] - row["auroc"], abs=2e-4)
+    assert baselines["prompt_length"]["auroc_gained"]["mean"] > 0.1
+    assert 0.0 < baselines["prompt_length"]["auroc_gained"]["std"] < 0.1
+    assert baselines["random"]["auroc_gained"]["std"] == baselines["oracle"]["auroc_gained"]["std"]
     assert plot_scope(evaluation, tmp_path)[0].read_bytes().startswith(b"\x89PNG")
+
+
+def test_scope_baselines_take_the_better_way_round(embedder: WordEmbedder) -> None:
+    known, inside, outside = labelled_texts(400), labelled_texts(200, 1), strange_texts(100)
+    longer = replace(outside, texts=tuple(f"{text} {'so ' * 200}" for text in outside.texts))
+    report = evaluate_scope(known, inside, longer, embedder, clock=ticking).report
+    gained = report["baselines"]["prompt_length"]["auroc_gained"]
+    assert report["baselines"]["prompt_length"]["auroc"] == 1.0
+    assert gained["mean"] == pytest.approx(report["auroc"] - 1.0, abs=2e-4)
 
 
 def test_drift(embedder: WordEmbedder, tmp_path: Path) -> None:

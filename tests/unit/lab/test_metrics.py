@@ -6,6 +6,7 @@ import pytest
 from hybridroute_lab.evaluation.complexity import complexity
 from hybridroute_lab.evaluation.guarantee import FrozenRouter, measure_guarantee, violation_limit
 from hybridroute_lab.evaluation.metrics import (
+    area_gained,
     area_under_roc,
     calibration_error,
     cost_quality,
@@ -45,6 +46,37 @@ def test_a_large_model_that_is_no_better_has_no_curve() -> None:
 def test_area_under_roc_counts_ties_half() -> None:
     assert area_under_roc(np.array([2.0, 3.0]), np.array([1.0, 2.0])) == pytest.approx(3.5 / 4)
     assert np.isnan(area_under_roc(np.zeros(0), np.ones(1)))
+
+
+def test_the_area_gained_is_the_difference_of_the_areas() -> None:
+    ours = (np.array([2.0, 3.0]), np.array([1.0, 2.0]))
+    theirs = (np.array([1.0, 3.0]), np.array([2.0, 2.0]))
+    mean, std = area_gained(ours, theirs)
+    assert mean == pytest.approx(area_under_roc(*ours) - area_under_roc(*theirs))
+    # by hand: the positives' shares differ by 0.75 and 0, the negatives' by 0.5 and 0.25
+    assert std == pytest.approx(np.sqrt(0.375**2 / 2 + 0.125**2 / 2))
+    assert area_gained(ours, ours) == (0.0, 0.0)
+    with pytest.raises(ValueError, match="positives and negatives"):
+        area_gained((np.zeros(0), np.ones(1)), (np.zeros(0), np.ones(1)))
+
+
+def test_the_spread_of_the_area_gained_is_what_a_paired_bootstrap_shows() -> None:
+    rng = np.random.default_rng(0)
+    positive, negative = rng.normal(1.0, 1.0, 400), rng.normal(0.0, 1.0, 150)
+    theirs = (positive + rng.normal(0.0, 0.5, 400), negative + rng.normal(0.0, 0.5, 150))
+    mean, std = area_gained((positive, negative), theirs)
+    redrawn = []
+    for _ in range(1_000):
+        rows, others = rng.integers(400, size=400), rng.integers(150, size=150)
+        redrawn.append(
+            area_under_roc(positive[rows], negative[others])
+            - area_under_roc(theirs[0][rows], theirs[1][others])
+        )
+    assert mean == pytest.approx(np.mean(redrawn), abs=0.1 * std)
+    assert std == pytest.approx(np.std(redrawn), rel=0.1)
+    unpaired = area_gained((positive, negative), (rng.permutation(theirs[0]), rng.permutation(theirs[1])))
+    assert unpaired[0] == pytest.approx(mean)
+    assert unpaired[1] > 1.5 * std
 
 
 def test_false_positives_at_a_share_of_true_ones() -> None:
