@@ -106,6 +106,13 @@ def test_a_crash_at_a_write_ends_the_same(
             if killer.killed and not restarted:
                 operator, restarted = start(), True
             world.wait_until_seen(generation)
+        # What is deleted is made anew after the verdict, and the crash may come then.
+        world.wait_until(
+            lambda w=world, k=killer: k.killed or w.children() == wanted,  # type: ignore[misc]
+            lambda: f"write {at}: neither a crash nor the children",  # noqa: B023 - told at once
+        )
+        if killer.killed and not restarted:
+            operator = start()
         world.wait_until_children_are(wanted)
         killed += killer.killed
         assert cluster.request("DELETE", world.path)[0] == 200

@@ -49,6 +49,6 @@ def _bare(child: dict[str, Any], namespace: str) -> dict[str, Any]:
         {key: value for key, value in owner.items() if key != "uid"}
         for owner in metadata.get("ownerReferences") or ()
     ]
-    text = json.dumps(kept | {"metadata": metadata})
+    text = re.sub(r'(\\"version\\": \\")[0-9a-f]{16}', r"\1DIGEST", json.dumps(kept | {"metadata": metadata}))
     bare: dict[str, Any] = json.loads(re.sub(rf"(?<![-\w]){namespace}(?![-\w])", "NAMESPACE", text))
     return bare
