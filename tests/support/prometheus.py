@@ -18,7 +18,7 @@ import yaml
 __all__ = ["PROMETHEUS_MISSING", "Prometheus", "ScrapeJob", "run_prometheus"]
 
 PROMETHEUS_MISSING = shutil.which("prometheus") is None
-SCRAPE_SECONDS = 2
+SCRAPE_SECONDS = 5
 START_SECONDS = 60.0
 
 
