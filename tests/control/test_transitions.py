@@ -73,6 +73,8 @@ def test_every_transition_ends_as_a_fresh_apply(operator: OperatorProcess, clust
             assert world.children() == wanted, told  # nothing has moved
             continue
         accepted, message = world.wait_until_seen(answer["metadata"]["generation"])
+        if what == "delete and make again":
+            world.wait_until_owned_by(answer["metadata"]["uid"])
         # As it is stored: the API server drops a null and fills in the default.
         assert accepted is not refused_by_models(answer["spec"]), (told, message)
         if not accepted:

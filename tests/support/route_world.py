@@ -75,6 +75,17 @@ class RouteWorld:
         """Wait until the route's objects are these and no others."""
         self.wait_until(lambda: self.children() == wanted, lambda: _difference(self.children(), wanted))
 
+    def wait_until_owned_by(self, uid: str) -> None:
+        """Wait until no object is of an earlier life of the route: the garbage collector takes its time."""
+
+        def owners() -> set[str]:
+            children = read_children(self._cluster, self.namespace).values()
+            return {
+                owner["uid"] for child in children for owner in child["metadata"].get("ownerReferences") or ()
+            }
+
+        self.wait_until(lambda: owners() == {uid}, lambda: f"owners are {owners()}, not {uid} alone")
+
     def wait_until(self, holds: Callable[[], bool], told: Callable[[], object]) -> None:
         """Wait until something holds, else fail with what is told."""
         deadline = time.monotonic() + _SECONDS
