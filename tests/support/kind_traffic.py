@@ -19,6 +19,7 @@ FIGURES = ROOT / "build" / "kind-figures.txt"
 
 _KILL_ONE = """
 import os, sys
+from pathlib import Path
 for line in Path("/proc").glob("[0-9]*/cmdline"):
     try:
         words = line.read_text()
