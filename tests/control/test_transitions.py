@@ -103,7 +103,8 @@ def write_table(path: Path, met: Counter[str], changed: set[str]) -> None:
     fields = len(fields_of_spec())
     path.write_text(
         f"# {STEPS} transitions on a real API server, seed {SEED}\n\n"
-        f"{datetime.now(UTC).date()}, `TRANSITIONS={STEPS} TRANSITIONS_TABLE=FILE python -m pytest tests/control/test_transitions.py`.\n\n"
+        f"{datetime.now(UTC).date()}, `TRANSITIONS={STEPS} TRANSITIONS_TABLE=FILE python -m pytest"
+        " tests/control/test_transitions.py`.\n\n"
         "| what came of a step | steps |\n|---|---|\n" + "\n".join(rows) + "\n\n"
         f"{len(changed)} of the schema's {fields} fields were changed by an accepted step. After every step the\n"
         "children were those of a fresh apply.\n"
