@@ -4,6 +4,7 @@ import itertools
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,15 +32,19 @@ def route(cluster: ApiServer, operator: OperatorProcess) -> Iterator[str]:
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     assert cluster.apply(body, f"/api/v1/namespaces/{NAMESPACE}")[0] in (200, 201)
     path = f"/apis/hybridroute.dev/v1alpha1/namespaces/{NAMESPACE}/hybridroutes/support"
-    assert cluster.apply(route_document(), path)[0] == 201
-    cluster.wait_for(f"{MAPS}/support-ledger", lambda code, _: code == 200)
-    cluster.wait_for(
-        f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/rolebindings/support-gateway",
-        lambda code, _: code == 200,
-    )
+    status, made = cluster.apply(route_document(), path)
+    assert status == 201
+    bindings = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/rolebindings"
+    for child in (f"{MAPS}/support-ledger", f"{MAPS}/support-live", f"{bindings}/support-gateway"):
+        # Not those of the route of before, which the garbage collector takes in its own time.
+        cluster.wait_for(child, lambda code, item: code == 200 and owners(item) == [made["metadata"]["uid"]])
     yield path
     assert cluster.request("DELETE", path)[0] == 200
     cluster.wait_for(f"{MAPS}/support-ledger", lambda code, _: code == 404)
+
+
+def owners(child: dict[str, Any]) -> list[str]:
+    return [owner["uid"] for owner in child["metadata"]["ownerReferences"]]
 
 
 Open = Callable[[str, str], ConfigMap]
