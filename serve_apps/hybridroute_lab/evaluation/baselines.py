@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from hybridroute_lab.evaluation.complexity import complexity
 
-__all__ = ["BASELINES", "Sample"]
+__all__ = ["BASELINES", "Sample", "nearest_similarity"]
 
 Floats = NDArray[np.float64]
 
@@ -48,6 +48,20 @@ def _category_prior(known: Sample, asked: Sample, rng: np.random.Generator) -> F
     counts = np.bincount(place)
     prior = dict(zip(names.tolist(), (sums / (counts + _PRIOR_ROWS)).tolist(), strict=True))
     return np.array([prior.get(category, 0.0) for category in asked.categories])
+
+
+def nearest_similarity(
+    vectors: NDArray[np.float32], known: NDArray[np.float32], *, itself: bool = False
+) -> Floats:
+    """Return the cosine similarity to the nearest known row; of a known row, to the nearest other one."""
+    parts = []
+    for start in range(0, len(vectors), _CHUNK):
+        similar = vectors[start : start + _CHUNK] @ known.T
+        if itself:
+            rows = np.arange(len(similar))
+            similar[rows, start + rows] = -1.0
+        parts.append(similar.max(axis=1))
+    return np.concatenate(parts).astype(np.float64)
 
 
 def _nearest_neighbours(known: Sample, asked: Sample, rng: np.random.Generator) -> Floats:  # noqa: ARG001

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hybridroute_lab.drift.limits import SESSION_LENGTH, bootstrap_limits
 from hybridroute_lab.drift.replay import StepRows
+from hybridroute_lab.evaluation.baselines import nearest_similarity
 from hybridroute_lab.evaluation.complexity import complexity
 from hybridroute_lab.tables import LabelledTexts
 from hybridroute_serve.routing.drift.charts import LEVELS
@@ -23,7 +24,6 @@ __all__ = ["DriftBaselines", "OneNumberCharts", "fit_drift_baselines"]
 
 Floats = NDArray[np.float64]
 
-_CHUNK = 1_024
 _TIE_BREAKER = 1e-6  # equal numbers get ranks of their own, else the commonest would always look odd
 _SHARES = (0.5, 0.5)
 
@@ -87,19 +87,10 @@ def _numbers(rows: Sequence[LabelledTexts], embedder: Embedder) -> Iterator[tupl
     yield "prompt_length", [np.array([float(len(text)) for text in each.texts]) for each in rows]
     yield "complexity_heuristic", [np.array([complexity(text) for text in each.texts]) for each in rows]
     vectors = [np.stack([embedder.embed(routing_text(text)) for text in each.texts]) for each in rows]
-    yield "knn", [_nearest(each, vectors[0], itself=number == 0) for number, each in enumerate(vectors)]
-
-
-def _nearest(vectors: NDArray[np.float32], known: NDArray[np.float32], *, itself: bool) -> Floats:
-    """Return the cosine similarity to the nearest known row; of a known row, to the nearest other one."""
-    parts = []
-    for start in range(0, len(vectors), _CHUNK):
-        similar = vectors[start : start + _CHUNK] @ known.T
-        if itself:
-            rows = np.arange(len(similar))
-            similar[rows, start + rows] = -1.0
-        parts.append(similar.max(axis=1))
-    return np.concatenate(parts).astype(np.float64)
+    yield (
+        "knn",
+        [nearest_similarity(each, vectors[0], itself=number == 0) for number, each in enumerate(vectors)],
+    )
 
 
 def _told(labels: NDArray[np.intp], recent: int, *, step: float) -> StepRows:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hybridroute_lab.calibrate import CalibrateOptions, calibrate_labels
+from hybridroute_lab.evaluation.baselines import nearest_similarity
 from hybridroute_lab.evaluation.complexity import complexity
 from hybridroute_lab.evaluation.metrics import area_gained, area_under_roc, false_positives_at
 from hybridroute_lab.feature_table import Progress, no_progress
@@ -30,7 +31,6 @@ Ranking = tuple[Floats, Floats]
 
 _TIMED_PROMPTS = 1_000
 _NO_DATE = date(1970, 1, 1)  # throw-away artifacts; a report must not depend on the day
-_CHUNK = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def evaluate_scope(
         "random": (np.zeros(known.scope.size), np.zeros(other.scope.size)),  # ties: any order's mean
         "prompt_length": _better_way(*lengths),
         "complexity_heuristic": _better_way(*complexities),
-        "knn": (_nearest(known.vectors, vectors), _nearest(other.vectors, vectors)),
+        "knn": (nearest_similarity(known.vectors, vectors), nearest_similarity(other.vectors, vectors)),
         "oracle": (np.ones(known.scope.size), np.zeros(other.scope.size)),
     }
     report = {
@@ -102,12 +102,3 @@ def _compare(gate: Ranking, baseline: Ranking) -> dict[str, Any]:
 def _better_way(inside: Floats, outside: Floats) -> Ranking:
     """Return the ranking by "high is in scope" or by "low is in scope", whichever is better on these rows."""
     return (inside, outside) if area_under_roc(inside, outside) >= 0.5 else (-inside, -outside)
-
-
-def _nearest(vectors: NDArray[np.float32], known: NDArray[np.float32]) -> Floats:
-    """Return the cosine similarity to the nearest of all training rows, none of them compressed."""
-    parts = [
-        (vectors[start : start + _CHUNK] @ known.T).max(axis=1)
-        for start in range(0, vectors.shape[0], _CHUNK)
-    ]
-    return np.concatenate(parts).astype(np.float64)
