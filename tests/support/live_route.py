@@ -25,8 +25,9 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "hybridroute.yaml"
 LOCAL_PROMPT = "I want to lock my current account right away"
 """One of the example route's own local examples."""
 REMOTE_PROMPT = "Write a sonnet about the sea"
-LONG_ANSWER: dict[str, Any] = {"max_tokens": 1500, "ignore_eos": True}
-"""Fields with which the SLM goes on for seconds: where it would end by itself is a matter of luck and of processor."""
+LONG_ANSWER: dict[str, Any] = {"max_tokens": 1500, "logit_bias": {"0": -100, "2": -100}}
+"""Fields with which SmolLM2 goes on for many seconds: neither of its two end tokens can come, where without them it
+ends by itself at random, within a second at times. (`ignore_eos` does not keep llama.cpp's chat from ending.)"""
 
 
 async def run_command(*arguments: str, environ: Mapping[str, str]) -> tuple[int, str, str]:
