@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pytest_kind import KindCluster
 
-from support.kind_tier import ROOT, VERSION, Cluster, Provider
+from support.kind_tier import OF_THE_TESTS, ROOT, VERSION, Cluster, Provider
 from support.kind_traffic import Traffic
 
 HERE = Path(__file__).parent
@@ -78,13 +78,13 @@ def provider(cluster: Cluster) -> Provider:
     service = {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": "provider"},
+        "metadata": {"name": "provider", "labels": OF_THE_TESTS},
         "spec": {"selector": {"app": "provider"}, "ports": [{"name": "http", "port": 8000}]},
     }
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": "provider"},
+        "metadata": {"name": "provider", "labels": OF_THE_TESTS},
         "stringData": {"apiKey": "sk-first"},
     }
     cluster.apply(service, secret)

@@ -1,9 +1,10 @@
 """Deleting a route, and then the releases, leaves nothing behind. The tier's last file: it takes all of it away."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from support.kind_tier import Cluster
+from support.kind_tier import OF_THE_TESTS, Cluster
 
 KINDS = (
     "rayservices.ray.io,rayclusters.ray.io,pods,services,configmaps,secrets,serviceaccounts,"
@@ -14,11 +15,19 @@ SYSTEM = "hybridroute-system"
 
 def left(cluster: Cluster) -> list[str]:
     """Return what is in the route's namespace beside what Kubernetes and the tests put there."""
-    items = cluster.json("get", KINDS)["items"]
+    tests = ",".join(f"{key}!={value}" for key, value in OF_THE_TESTS.items())
+    items = cluster.json("get", KINDS, "--selector", tests)["items"]
     names = [f"{item['kind']}/{item['metadata']['name']}" for item in items]
     kubernetes = {"Service/kubernetes", "ConfigMap/kube-root-ca.crt", "ServiceAccount/default"}
-    tests = ("provider", "traffic", "kuberay")
-    return [name for name in names if name not in kubernetes and not name.split("/")[1].startswith(tests)]
+    return [name for name in names if name not in kubernetes and not name.split("/")[1].startswith("kuberay")]
+
+
+def until_nothing(cluster: Cluster, what: str, remains: Callable[[], list[str]]) -> None:
+    try:
+        cluster.until(what, lambda: remains() == [], every=2)
+    except AssertionError as error:
+        error.add_note(f"left: {remains()}")
+        raise
 
 
 def test_a_deleted_route_says_that_it_waits_for_kuberay_and_then_leaves_nothing(route: Cluster) -> None:
@@ -35,7 +44,7 @@ def test_a_deleted_route_says_that_it_waits_for_kuberay_and_then_leaves_nothing(
         assert words in " ".join(status.split()), status
     assert "which KubeRay takes away when it runs" in told
     route.kubectl("scale", *kuberay, "--replicas=1")
-    route.until("everything of the route is gone", lambda: left(route) == [], every=2)
+    until_nothing(route, "everything of the route is gone", lambda: left(route))
 
 
 HYBRIDROUTE = Path(sys.executable).with_name("hybridroute")
@@ -63,4 +72,4 @@ def test_uninstalling_leaves_nothing(cluster: Cluster) -> None:
         ours = ("serviceaccount/default", "configmap/kube-root-ca.crt", "lease")
         return [n for n in names if n not in ours] + [n for n in wide if "hybridroute" in n]
 
-    cluster.until("nothing of the releases is left", lambda: remains() == [], every=2)
+    until_nothing(cluster, "nothing of the releases is left", remains)

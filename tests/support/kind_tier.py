@@ -16,11 +16,13 @@ from typing import Any
 import yaml
 from pytest_kind import KindCluster
 
-__all__ = ["ROOT", "VERSION", "Cluster", "Provider"]
+__all__ = ["OF_THE_TESTS", "ROOT", "VERSION", "Cluster", "Provider"]
 
 ROOT = Path(__file__).parents[2]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 PODS = ROOT / "tests" / "kind" / "pods"
+OF_THE_TESTS = {"app.kubernetes.io/part-of": "tests"}
+"""Labels of what the tests put beside a route, which stays when the route goes."""
 PATIENCE_SECONDS = 600.0
 """For anything that a cluster brings about on a machine that may be busy; nothing that works needs it."""
 
@@ -117,7 +119,7 @@ class Cluster:
         config = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": name},
+            "metadata": {"name": name, "labels": OF_THE_TESTS},
             "data": {script: (PODS / script).read_text()},
         }
         container = {
@@ -132,7 +134,7 @@ class Cluster:
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": name, "labels": {"app": name}},
+            "metadata": {"name": name, "labels": OF_THE_TESTS | {"app": name}},
             "spec": {
                 "restartPolicy": "Never",
                 "terminationGracePeriodSeconds": 1,

@@ -275,7 +275,7 @@ class _Endpoints:
                 replicas=reads.read_replicas(),
                 now=keeper.now,
             )
-            return expose_metrics(reads.read_totals(), {**state, **budgets, **drift}, accept)
+            return expose_metrics(keeper.route, reads.read_totals(), {**state, **budgets, **drift}, accept)
 
         body, content_type = await keeper.read(expose)
         return Response(body, headers={"content-type": content_type})

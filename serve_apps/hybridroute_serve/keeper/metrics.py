@@ -1,6 +1,8 @@
 """The totals as Prometheus metrics: what `/metrics` says equals what was stored, across restarts.
 
-No counters are kept in memory; a scrape reads the totals. See `metric_table` for names and labels.
+No counters are kept in memory; a scrape reads the totals. What is counted by route alone is there from the start, and
+every outcome of a path and gate from their first request: `rate()` does not see a series begin, so that a failure that
+makes its own is one that no alert hears of. See `metric_table` for names and labels.
 """
 
 from collections import defaultdict
@@ -13,7 +15,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from hybridroute_serve.keeper.metric_table import METRICS, Metric, MetricKind
+from hybridroute_api.vocabulary import Outcome
+from hybridroute_serve.keeper.metric_table import METRICS, REQUESTS, Metric, MetricKind
 from hybridroute_serve.keeper.tally import INFINITY, TotalKey, bucket_name, sum_name
 
 __all__ = ["Gauges", "expose_metrics"]
@@ -40,13 +43,26 @@ class _Snapshot(Collector):
                     yield family
 
 
-def expose_metrics(totals: Mapping[TotalKey, int], gauges: Gauges, accept: str = "") -> tuple[bytes, str]:
+def expose_metrics(
+    route: str, totals: Mapping[TotalKey, int], gauges: Gauges, accept: str = ""
+) -> tuple[bytes, str]:
     """Encode a scrape's answer in the format it accepts; returns body and content type."""
     registry = CollectorRegistry()
-    registry.register(_Snapshot(totals, gauges))
+    registry.register(_Snapshot({**dict.fromkeys(_expect(route, totals), 0), **totals}, gauges))
     encode: Callable[[CollectorRegistry], bytes]
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type
+
+
+def _expect(route: str, totals: Mapping[TotalKey, int]) -> Iterator[TotalKey]:
+    """Yield the totals that are exposed whether something was counted or not."""
+    for metric in METRICS:
+        if metric.kind is MetricKind.COUNTER and metric.labels == ("route",):
+            yield metric.name, (route,)
+    for name, labels in totals:
+        if name == REQUESTS.name:
+            for outcome in Outcome:
+                yield name, (*labels[:-1], outcome)
 
 
 def _counter(metric: Metric, totals: Mapping[TotalKey, int]) -> Family:

@@ -86,7 +86,7 @@ def _scrape(store: Store, reads: Reads, accept: str = "") -> str:
         replicas=reads.read_replicas(),
         now=100_001.0,
     )
-    return expose_metrics(reads.read_totals(), gauges, accept)[0].decode()
+    return expose_metrics("support", reads.read_totals(), gauges, accept)[0].decode()
 
 
 _Parse = Callable[[str], Iterator[Metric]]
@@ -109,6 +109,18 @@ def _samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 def _value(text: str, name: str, **labels: str) -> float:
     return _samples(text)[name, tuple(sorted({"route": "support", **labels}.items()))]
+
+
+def test_what_can_be_counted_is_there_before_it_happens(store: Store, reads: Reads) -> None:
+    empty = expose_metrics("support", reads.read_totals(), {})[0].decode()
+    for counter in ("retry_extra_attempts", "retry_refused", "hedges", "keeper_journal_errors"):
+        assert _value(empty, f"hybridroute_{counter}_total") == 0
+    assert "hybridroute_requests_total{" not in empty
+    text = _scrape(store, reads)
+    seen = {(r.path or "none", r.gate or "none") for r in _RECORDS}
+    for path, gate in seen:
+        for outcome in Outcome:
+            assert _value(text, "hybridroute_requests_total", path=path, gate=gate, outcome=outcome) >= 0
 
 
 def test_counters_equal_the_records(store: Store, reads: Reads) -> None:
