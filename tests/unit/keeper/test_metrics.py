@@ -113,7 +113,7 @@ def _value(text: str, name: str, **labels: str) -> float:
 
 def test_what_can_be_counted_is_there_before_it_happens(store: Store, reads: Reads) -> None:
     empty = expose_metrics("support", reads.read_totals(), {})[0].decode()
-    for counter in ("retry_extra_attempts", "retry_refused", "hedges", "keeper_journal_errors"):
+    for counter in ("retry_extra_attempts", "retry_refused", "hedges"):
         assert _value(empty, f"hybridroute_{counter}_total") == 0
     assert "hybridroute_requests_total{" not in empty
     text = _scrape(store, reads)
