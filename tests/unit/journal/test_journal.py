@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hybridroute_serve.journal.journal import Journal
 from hybridroute_serve.journal.segment import Segment
@@ -105,6 +107,70 @@ def test_a_line_longer_than_a_batch_is_read_whole(tmp_path: Path) -> None:
     journal.close_request(a_record("small"))
     records, _ = _ship_all(journal)
     assert [len(record) > 100_000 for record in records] == [True, False]
+    journal.stop()
+
+
+STEPS = ("open", "close", "close long", "ship", "keeper away", "rotate", "disk full", "disk free")
+
+
+@given(st.lists(st.sampled_from(STEPS), max_size=60), st.sampled_from([600, 4096, 1 << 20]))
+def test_every_close_is_shipped_once_and_in_order(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str], limit_bytes: int
+) -> None:
+    journal = _open(tmp_path_factory.mktemp("journal"), segment_bytes=3000)
+    journal.open_request(an_open_request("open for good"))
+    shipped: list[bytes] = []
+
+    def ship() -> bool:
+        pending = journal.peek_pending(limit_bytes)
+        if pending is not None:
+            shipped.extend(pending.closes.records)
+            journal.mark_shipped(pending)
+        return pending is not None
+
+    real_write, closed = os.write, 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hybridroute_serve.journal.journal.TAIL_BYTES", 5000)
+        for number, step in enumerate(steps):
+            match step:
+                case "open":
+                    journal.open_request(an_open_request(f"open-{number}"))
+                case "close" | "close long":
+                    text = "x" * 2000 if step == "close long" else None
+                    journal.close_request(a_record(f"r{closed}", prompt_text=text))
+                    closed += 1
+                case "ship":
+                    ship()
+                case "keeper away":
+                    journal.peek_pending(limit_bytes)
+                case "rotate":
+                    journal.rotate_used()
+                case "disk full":
+                    patch.setattr(os, "write", _refuse)
+                case "disk free":
+                    patch.setattr(os, "write", real_write)
+    journal.retry_unwritten()
+    while ship():
+        pass
+    ids = [record.split(b'"')[3].decode() for record in shipped]
+    assert ids == [f"r{number}" for number in range(closed)]
+    assert journal.unshipped_bytes == 0
+    journal.stop()
+
+
+def _refuse(_descriptor: int, _data: bytes) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_was_written_last_is_shipped_without_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = _open(tmp_path)
+    monkeypatch.setattr(Segment, "read_lines", lambda *_: pytest.fail("a file was read"))
+    for number in range(3):
+        journal.close_request(a_record(f"r{number}"))
+        assert len(_ship_all(journal)[0]) == 1
+        journal.rotate_used()
     journal.stop()
 
 
