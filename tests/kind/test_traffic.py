@@ -2,11 +2,12 @@
 on what was killed. `build/kind-figures.txt` has the figures of each phase.
 """
 
+import json
 import time
 
 import pytest
 
-from support.kind_tier import Cluster
+from support.kind_tier import Cluster, Provider
 from support.kind_traffic import CLIENTS, Asked, Phase, Traffic
 
 SYSTEM = "hybridroute-system"
@@ -59,6 +60,27 @@ def test_a_price_changes(route: Cluster, traffic: Traffic) -> None:
         route.patch({"llm": {"upstreams": [upstream | {"pricing": prices}]}})
         traffic.until_answered(phase, lambda a: paid(a) and a.cost_usd != before)
     assert phase.failures == []
+
+
+def test_the_providers_key_is_rotated(route: Cluster, traffic: Traffic, provider: Provider) -> None:
+    head = gateway_pod(route)
+    with traffic.phase("provider's key changed in its Secret") as phase:
+        route.kubectl(
+            "patch", "secret", "provider", "-p", json.dumps({"stringData": {"apiKey": "sk-second"}})
+        )
+        route.until("the new key is used", lambda: provider.seen().get("Bearer sk-second"), every=1)
+        phase.took_effect = time.time()
+        traffic.goes_on()
+        seen = provider.seen()
+        traffic.goes_on()
+        assert provider.seen()["Bearer sk-first"] == seen["Bearer sk-first"], "the old key is still used"
+    assert phase.failures == []
+    assert phase.took_effect - phase.began < ROTATION_SECONDS
+    assert gateway_pod(route) == head
+
+
+ROTATION_SECONDS = 120.0
+"""The kubelet brings a Secret's change into a pod's files once a minute or so; the proxy looks at them for each attempt."""
 
 
 def paid(asked: Asked) -> bool:

@@ -1,8 +1,8 @@
 """The journal's line format: one JSON object a line, `{"kind": …, "body": …}`. Pure.
 
-A close travels to the keeper as the bytes it was written with: the journal keeps the newest, the shipper sees the kind
-of one that it reads by how it begins, so that a record is encoded once in its life and parsed by nobody but the keeper. Used by the
-journal, the shipper and adoption.
+A close travels to the keeper as the bytes it was written with: the journal keeps the newest, and the shipper sees the
+kind of one that it reads by how it begins, so that a record is encoded once in its life and parsed by nobody but the
+keeper. Used by the journal, the shipper and adoption.
 """
 
 from collections.abc import Iterable
