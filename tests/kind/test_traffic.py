@@ -80,7 +80,7 @@ def test_the_providers_key_is_rotated(route: Cluster, traffic: Traffic, provider
 
 
 ROTATION_SECONDS = 120.0
-"""The kubelet brings a Secret's change into a pod's files once a minute or so; the proxy looks at them for each attempt."""
+"""The kubelet brings a Secret's change into a pod's files once a minute or so; the proxy looks at each attempt."""
 
 
 def paid(asked: Asked) -> bool:
