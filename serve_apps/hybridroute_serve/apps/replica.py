@@ -17,10 +17,8 @@ from pydantic import BaseModel
 from ray import serve
 from ray.serve import Application
 from ray.serve._private import http_util
-from ray.serve._private import replica as serve_replica
 
 from hybridroute_serve.wire.asgi import ASGIApp
-from hybridroute_serve.wire.disconnects import CancelOnDisconnect
 
 __all__ = ["bind_application", "collect_seldom", "replica_name"]
 
@@ -50,10 +48,10 @@ def bind_application(
 
         async def __serve_build_asgi_app__(self) -> ASGIApp:
             _configure_logging()
-            _take_over_from_serve()
+            _ignore_steering_headers()
             collect_seldom()
             self._app = await make(self._args)
-            return CancelOnDisconnect(self._app)
+            return self._app
 
         def check_health(self) -> None:
             if self._app is not None:
@@ -76,13 +74,11 @@ def collect_seldom() -> None:
     gc.set_threshold(_YOUNG_OBJECTS)
 
 
-def _take_over_from_serve() -> None:
-    # Serve obeys a header of any client before the application is asked: a deadline of its own that answers in plain
-    # text. There is no setting; no header has the empty name.
+def _ignore_steering_headers() -> None:
+    # Serve obeys two headers of any client before the application is asked: a deadline of its own that answers in
+    # plain text, and one that switches cancellation off. There is no setting; no header has the empty name.
     http_util.SERVE_HTTP_REQUEST_TIMEOUT_S_HEADER = ""
-    # Another header spares Serve the watch for clients that leave. Every request is treated as if it had that, whoever
-    # sends it or does not: the application watches for itself (decision 18).
-    serve_replica.parse_disconnect_disabled_header = lambda _headers: True
+    http_util.SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER = ""
 
 
 def _configure_logging() -> None:

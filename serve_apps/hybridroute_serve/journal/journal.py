@@ -8,11 +8,11 @@ been shipped. It never raises at a caller who serves a request: a failed write i
 
 import logging
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from hybridroute_api.records import AttemptReport, DecisionRecord, OpenAttempt, OpenRequest
-from hybridroute_serve.journal.lines import Closes, Kind, OwnerLine, collect_closes, encode_line, read_body
+from hybridroute_serve.journal.lines import Closes, Kind, OwnerLine, collect_closes, encode_line
 from hybridroute_serve.journal.segment import SUFFIX, Segment
 
 __all__ = ["Journal", "Pending"]
@@ -22,8 +22,6 @@ _LOG = logging.getLogger(__name__)
 SEGMENT_BYTES = 8 * 1024 * 1024
 UNWRITTEN_LINES = 10_000
 """Lines kept in memory while the disk is full, about 10 MB; older ones are dropped and counted."""
-TAIL_BYTES = 256 * 1024
-"""Closes kept in memory, at most; what is older is read again from its file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +31,6 @@ class Pending:
     segment: Segment
     end_bytes: int
     closes: Closes
-
-
-@dataclass(slots=True)
-class _Tail:
-    """The newest closes of the last segment: a keeper that is there is sent them without a file being read again."""
-
-    segment: Segment
-    begin_bytes: int
-    closes: Closes = field(default_factory=Closes)
 
 
 class Journal:
@@ -65,14 +54,13 @@ class Journal:
         self._sequence = 0
         self._fresh_bytes = 0
         self._segments: deque[Segment] = deque()
-        self._tail: _Tail
         self._open_lines: dict[str, bytes] = {}
         self._unwritten: deque[bytes] = deque(maxlen=UNWRITTEN_LINES)
 
     def start(self) -> None:
         """Make the directory and the first segment. Errors: OSError when the directory cannot be written."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._begin_segment()
+        self._segments.append(self._create_segment())
 
     def stop(self) -> None:
         """Let go of the files; remove them if the keeper has everything and nothing is open."""
@@ -94,7 +82,7 @@ class Journal:
         self._open_lines.pop(record.request_id, None)
         if record.conversation_key is not None:
             self.is_urgent = True
-        self._append(encode_line(Kind.RECORD, record), Kind.RECORD)
+        self._append(encode_line(Kind.RECORD, record))
 
     def open_attempt(self, attempt: OpenAttempt) -> None:
         """Journal an attempt before it is sent."""
@@ -104,7 +92,7 @@ class Journal:
     def close_attempt(self, report: AttemptReport) -> None:
         """Journal an attempt's report."""
         self._open_lines.pop(report.attempt_id, None)
-        self._append(encode_line(Kind.ATTEMPT, report), Kind.ATTEMPT)
+        self._append(encode_line(Kind.ATTEMPT, report))
 
     @property
     def open_count(self) -> int:
@@ -117,16 +105,11 @@ class Journal:
         return sum(segment.size_bytes - segment.shipped_bytes for segment in self._segments)
 
     def peek_pending(self, limit_bytes: int) -> Pending | None:
-        """Return the next lines to ship, about `limit_bytes` of them; None when the keeper has everything."""
-        tail = self._tail
+        """Read the next lines to ship, about `limit_bytes` of them; None when the keeper has everything."""
         for segment in self._segments:
             if segment.shipped_bytes == segment.size_bytes:
                 continue
-            before_tail = tail.begin_bytes - segment.shipped_bytes if segment is tail.segment else limit_bytes
-            if before_tail == 0 and tail.closes.size_bytes <= limit_bytes:
-                self._begin_tail()
-                return Pending(segment, segment.size_bytes, tail.closes)
-            data = segment.read_lines(segment.shipped_bytes, min(limit_bytes, before_tail or limit_bytes))
+            data = segment.read_lines(segment.shipped_bytes, limit_bytes)
             if data:
                 return Pending(segment, segment.shipped_bytes + len(data), collect_closes(data))
         return None
@@ -134,8 +117,6 @@ class Journal:
     def mark_shipped(self, pending: Pending) -> None:
         """Note that the keeper has these lines; remove old segments that are done."""
         pending.segment.shipped_bytes = pending.end_bytes
-        if pending.segment is self._tail.segment and pending.end_bytes > self._tail.begin_bytes:
-            self._begin_tail()
         self._remove_shipped()
 
     def _remove_shipped(self) -> None:
@@ -156,7 +137,7 @@ class Journal:
         if self._segments[-1].size_bytes == self._fresh_bytes:
             return
         try:
-            self._begin_segment()
+            self._segments.append(self._create_segment())
         except OSError:
             self.write_errors += 1
         self._remove_shipped()
@@ -165,24 +146,19 @@ class Journal:
         """Write what a full disk refused before."""
         while self._unwritten and self._write(self._unwritten[0]):
             self._unwritten.popleft()
-            self._begin_tail()
 
-    def _append(self, line: bytes, closing: Kind | None = None) -> None:
+    def _append(self, line: bytes) -> None:
         if self._unwritten:
             self.retry_unwritten()
         if self._unwritten or not self._write(line):
             self._unwritten.append(line)
-        elif closing is not None:
-            closes = self._tail.closes
-            closes.add(closing, read_body(closing, line))
-            if closes.size_bytes > TAIL_BYTES:
-                self._begin_tail()
 
     def _write(self, line: bytes) -> bool:
         try:
             segment = self._segments[-1]
             if segment.size_bytes >= self._segment_bytes:
-                segment = self._begin_segment()
+                segment = self._create_segment()
+                self._segments.append(segment)
             segment.append(line)
         except OSError as error:
             self.write_errors += 1
@@ -190,16 +166,6 @@ class Journal:
                 _LOG.error("journal write failed replica=%s error=%s", self.owner.replica, error)
             return False
         return True
-
-    def _begin_segment(self) -> Segment:
-        segment = self._create_segment()
-        self._segments.append(segment)
-        self._begin_tail()
-        return segment
-
-    def _begin_tail(self) -> None:
-        segment = self._segments[-1]
-        self._tail = _Tail(segment, segment.size_bytes)
 
     def _create_segment(self) -> Segment:
         group = "".join(c if c.isalnum() or c in "-_" else "_" for c in self.owner.replica)

@@ -1,8 +1,8 @@
 """The journal's line format: one JSON object a line, `{"kind": …, "body": …}`. Pure.
 
-A close travels to the keeper as the bytes it was written with: the journal keeps the newest, and the shipper sees the
-kind of one that it reads by how it begins, so that a record is encoded once in its life and parsed by nobody but the
-keeper. Used by the journal, the shipper and adoption.
+A close travels to the keeper as the bytes it was written with: the shipper sees its kind by how it begins and copies
+its body into a batch, so that a record is encoded once in its life and parsed by nobody but the keeper. Used by the
+journal, the shipper and adoption.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,6 @@ __all__ = [
     "parse_open_request",
     "parse_owner",
     "parse_request_id",
-    "read_body",
 ]
 
 
@@ -104,11 +103,6 @@ def collect_closes(data: bytes) -> "Closes":
                 closes.add(kind, line[len(prefix) : -1])
                 break
     return closes
-
-
-def read_body(kind: Kind, line: bytes) -> bytes:
-    """Return what `encode_line` has put into a line of a kind, still encoded."""
-    return line[len(_PREFIXES[kind]) : -2]
 
 
 def parse_request_id(body: msgspec.Raw) -> str:

@@ -1,8 +1,7 @@
 """The task that carries a live replica's journal to the keeper, and its heartbeats.
 
-What was written last is still in memory; the rest is read from the journal's files by offset, never more than a batch
-at once, so a long absence of the keeper costs disk and no memory. What is not acknowledged is sent again; the keeper
-knows ids it has seen.
+It reads the journal's files by offset, never more than a batch at once, so a long absence of the keeper costs
+disk and no memory. What is not acknowledged is sent again; the keeper knows ids it has seen.
 """
 
 import logging

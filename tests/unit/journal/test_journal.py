@@ -130,7 +130,6 @@ def test_every_close_is_shipped_once_and_in_order(
 
     real_write, closed = os.write, 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hybridroute_serve.journal.journal.TAIL_BYTES", 5000)
         for number, step in enumerate(steps):
             match step:
                 case "open":
@@ -160,18 +159,6 @@ def test_every_close_is_shipped_once_and_in_order(
 
 def _refuse(_descriptor: int, _data: bytes) -> int:
     raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_what_was_written_last_is_shipped_without_reading(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    journal = _open(tmp_path)
-    monkeypatch.setattr(Segment, "read_lines", lambda *_: pytest.fail("a file was read"))
-    for number in range(3):
-        journal.close_request(a_record(f"r{number}"))
-        assert len(_ship_all(journal)[0]) == 1
-        journal.rotate_used()
-    journal.stop()
 
 
 def test_a_full_disk_loses_nothing_and_leaves_no_torn_line(
