@@ -1,6 +1,6 @@
 """A replica's journal: opens and closes of requests and attempts, in the order in which they happened.
 
-Appending is synchronous and takes about 10 µs, so a request's record is safe from `kill -9` when the call
+Appending is synchronous, so a request's record is safe from `kill -9` when the call
 returns. What is journalled is shipped to the keeper by `shipper`; what a dead replica left is finished by
 `adoption`. A new segment starts with the lines of what is still open, so an old one can go as soon as it has
 been shipped. It never raises at a caller who serves a request: a failed write is counted and tried again.

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybridroute_serve.journal.journal import Journal
+from hybridroute_serve.journal.lines import Kind, parse_line
 from hybridroute_serve.journal.segment import Segment
 from support.reports import a_record, an_attempt, an_open_attempt, an_open_request
 
@@ -128,8 +129,9 @@ def test_every_close_is_shipped_once_and_in_order(
             journal.mark_shipped(pending)
         return pending is not None
 
-    real_write, closed = os.write, 0
+    real_fallocate, closed = os.posix_fallocate, 0
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hybridroute_serve.journal.segment.GROWTH_BYTES", 1000)
         for number, step in enumerate(steps):
             match step:
                 case "open":
@@ -145,9 +147,9 @@ def test_every_close_is_shipped_once_and_in_order(
                 case "rotate":
                     journal.rotate_used()
                 case "disk full":
-                    patch.setattr(os, "write", _refuse)
+                    patch.setattr(os, "posix_fallocate", _refuse)
                 case "disk free":
-                    patch.setattr(os, "write", real_write)
+                    patch.setattr(os, "posix_fallocate", real_fallocate)
     journal.retry_unwritten()
     while ship():
         pass
@@ -157,29 +159,20 @@ def test_every_close_is_shipped_once_and_in_order(
     journal.stop()
 
 
-def _refuse(_descriptor: int, _data: bytes) -> int:
+def _refuse(_descriptor: int, _offset: int, _size: int) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_full_disk_loses_nothing_and_leaves_no_torn_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("hybridroute_serve.journal.segment.GROWTH_BYTES", 100)
     journal = _open(tmp_path)
     journal.close_request(a_record("before"))
-    real_write = os.write
-    room = [100]
-
-    def write_some(descriptor: int, data: bytes) -> int:
-        if room[0] == 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        written = real_write(descriptor, data[: room[0]])
-        room[0] = 0
-        return written
-
-    monkeypatch.setattr(os, "write", write_some)
-    journal.close_request(a_record("during-1"))
-    journal.close_request(a_record("during-2"))
-    monkeypatch.setattr(os, "write", real_write)
+    with monkeypatch.context() as full:
+        full.setattr(os, "posix_fallocate", _refuse)
+        journal.close_request(a_record("during-1"))
+        journal.close_request(a_record("during-2"))
     assert journal.write_errors >= 2
     journal.close_request(a_record("after"))
     records, _ = _ship_all(journal)
@@ -187,3 +180,36 @@ def test_a_full_disk_loses_nothing_and_leaves_no_torn_line(
     assert ids == ["before", "during-1", "during-2", "after"]
     journal.stop()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_lines_are_in_the_file_before_the_call_returns_and_nothing_else_is_after_a_stop(
+    tmp_path: Path,
+) -> None:
+    journal = _open(tmp_path)
+    journal.close_request(a_record("r1"))
+    (path,) = tmp_path.iterdir()
+    alive = path.read_bytes()
+    assert alive.rstrip(b"\0").endswith(b"}\n")
+    assert b'"request_id":"r1"' in alive
+    journal.stop()
+    assert path.read_bytes() == alive.rstrip(b"\0")
+
+
+@pytest.mark.parametrize("lost", [slice(0, 8), slice(20, 60), slice(-1, None), slice(0, None)])
+def test_a_line_that_was_cut_by_its_owners_death_is_not_read(tmp_path: Path, lost: slice) -> None:
+    journal = _open(tmp_path)
+    journal.close_request(a_record("whole"))
+    journal.close_request(a_record("cut"))
+    (path,) = tmp_path.iterdir()
+    lines = path.read_bytes().rstrip(b"\0").splitlines(keepends=True)
+    cut = bytearray(lines.pop())
+    cut[lost] = bytes(len(cut[lost]))
+    left = tmp_path / "left.jsonl"
+    left.write_bytes(b"".join(lines) + cut + bytes(5000))
+    segment = Segment.take(left)
+    assert segment is not None
+    read = [parse_line(line) for line in segment.read_lines(0, 256 * 1024).split(b"\n")]
+    assert [line.kind for line in read if line is not None] == [Kind.OWNER, Kind.RECORD]
+    assert segment.read_lines(len(b"".join(lines) + cut), 256 * 1024) == b""
+    segment.release()
+    journal.stop()
