@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -113,6 +114,7 @@ async def running_bench(embedder: Embedder) -> AsyncIterator[Bench]:
         now = clock()
         return replace(made.health, slm_failing=guard.is_failing(now), slm_full=guard.is_full(now))
 
+    scoring = ThreadPoolExecutor(1)
     async with running_path_apps() as paths, aiohttp.ClientSession() as session:
         sessions = TurningSession(aiohttp.ClientSession)
         to_paths = PathClient(sessions, paths.base_urls, "secret")
@@ -138,6 +140,7 @@ async def running_bench(embedder: Embedder) -> AsyncIterator[Bench]:
             auditor=auditor,
             slm_guard=guard,
             slm_recall=recall,
+            scoring=scoring,
             make_request_id=lambda: f"hr-{next(numbers)}",
             wall_clock=lambda: 1000.0,
             monotonic_clock=clock,
@@ -154,6 +157,7 @@ async def running_bench(embedder: Embedder) -> AsyncIterator[Bench]:
         finally:
             await auditor.stop()
             await sessions.close()
+            scoring.shutdown()
 
 
 def failing(

@@ -7,8 +7,10 @@ adds to one is the error event when the path breaks off.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import aiohttp
@@ -116,6 +118,8 @@ class RouterParts:
     auditor: Auditor
     slm_guard: SlmGuard
     slm_recall: Recall
+    scoring: Executor
+    """Where decisions are made whose scores take milliseconds, one after the other."""
     make_request_id: Callable[[], str]
     wall_clock: Callable[[], float]
     """Unix seconds."""
@@ -230,7 +234,11 @@ class Exchange:
         self._so_far.standing = standing = self._parts.standing()
         before = self._parts.monotonic_clock()
         scorer = active.calibrated or active.scorer
-        decision = decide_route(facts, active.document, scorer, self._parts.health(), standing)
+        decide = partial(decide_route, facts, active.document, scorer, self._parts.health(), standing)
+        if active.calibrated is not None and active.calibrated.is_slow:
+            decision = await asyncio.get_running_loop().run_in_executor(self._parts.scoring, decide)
+        else:
+            decision = decide()
         self._so_far.decision_seconds = self._parts.monotonic_clock() - before
         self._so_far.decision = decision
         if decision.path is None:

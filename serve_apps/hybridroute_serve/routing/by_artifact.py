@@ -32,6 +32,8 @@ class CalibratedPolicy:
 
     scorer: ArtifactScoring
     terms: ArtifactTerms
+    is_slow: bool = False
+    """True where scores take milliseconds: not to be computed in a loop that serves."""
 
 
 def decide_by_artifact(

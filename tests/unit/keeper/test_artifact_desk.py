@@ -41,7 +41,7 @@ class Desks:
         async def note() -> None:
             self.changes += 1
 
-        return ArtifactDesk(self._state, connection, lambda: self.embedding, note)
+        return ArtifactDesk(self._state, connection, lambda _: self.embedding, note)
 
     @property
     def policy(self) -> LivePolicy:
