@@ -25,6 +25,7 @@ from hybridroute_serve.router.policy import PolicyHolder
 from hybridroute_serve.router.recall import Recall
 from hybridroute_serve.router.slm_guard import SlmGuard
 from hybridroute_serve.routing.embedding import Embedder
+from hybridroute_serve.routing.embeddings import load_embedder
 from hybridroute_serve.routing.facts import PathHealth
 from hybridroute_serve.turning_session import TurningSession
 from support.asgi_client import AsgiAnswer, AsgiClient
@@ -102,9 +103,12 @@ class Bench:
 
 
 @asynccontextmanager
-async def running_bench(embedder: Embedder) -> AsyncIterator[Bench]:
+async def running_bench(
+    embedder: Embedder, load: Callable[[str], Embedder] = load_embedder
+) -> AsyncIterator[Bench]:
+    """`load`: returns what an artifact names and `embedder` is not."""
     ledger, keeper = Ledger(), KeeperOfConversations()
-    holder, guard, recall = PolicyHolder(embedder, blind=b"b" * 32), SlmGuard(), Recall()
+    holder, guard, recall = PolicyHolder(embedder, blind=b"b" * 32, load=load), SlmGuard(), Recall()
     numbers = iter(range(1000))
 
     def clock() -> float:

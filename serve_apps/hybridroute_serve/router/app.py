@@ -89,7 +89,7 @@ class RouterApp:
         self._monotonic_clock = monotonic_clock
         self._embedder = embedder
         self._policies = PolicyHolder(embedder, blind=secrets.token_bytes(32))
-        # One thread, which starts when the first slow decision comes: a replica has about a core.
+        # One thread, which starts with the first scores that take milliseconds: a replica has about a core.
         self._scoring = ThreadPoolExecutor(1, thread_name_prefix="scoring")
         self._slm_guard = SlmGuard()
         self._admission = Admission(
