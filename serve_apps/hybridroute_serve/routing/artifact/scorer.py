@@ -108,6 +108,11 @@ class ArtifactScorer:
         return self._artifact.digest
 
     @property
+    def file(self) -> ArtifactFile:
+        """The artifact as it was read."""
+        return self._artifact
+
+    @property
     def embedder(self) -> Embedder:
         """The embedding that it scores with."""
         return self._embedder
