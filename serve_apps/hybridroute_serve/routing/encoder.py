@@ -170,7 +170,10 @@ def _prepare(graph: bytes, folder: Path) -> Callable[[NDArray[np.int64]], Vector
     options.use_deterministic_compute = True
     options.log_severity_level = 3
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no class of their own in common
+        raise EmbeddingUnavailableError(f"{_PACKAGE} cannot be run, install it again: {error}") from error
 
     def run(ids: NDArray[np.int64]) -> Vector:
         vector: Vector = session.run([VECTOR], {IDS: ids})[0]
