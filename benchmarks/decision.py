@@ -92,7 +92,7 @@ def measure(decide: Callable[[str], object], kind: str, length: int, rounds: int
     """Time decisions one by one. Prompts are made before the clocks start."""
     chance = random.Random(length)
     pool = [KINDS[kind](length, chance) for _ in range(min(rounds, 4_000_000 // length + 1))]
-    for index in range(WARM_UP):
+    for index in range(min(WARM_UP, rounds)):
         decide(pool[index % len(pool)])
     gc.collect()
     wall, cpu = [], []

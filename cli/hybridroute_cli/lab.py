@@ -4,11 +4,20 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from typing import Annotated
 
+import typer
+
+from hybridroute_api.vocabulary import EmbeddingName
 from hybridroute_cli.output import CommandError
 from hybridroute_serve.engines.cpus import usable_cpus
 
-__all__ = ["lab_errors", "need_lab", "usable_workers"]
+__all__ = ["Embedding", "lab_errors", "need_lab", "usable_workers"]
+
+Embedding = Annotated[
+    EmbeddingName,
+    typer.Option(help="What reads the prompts: static, or minilm, which takes milliseconds and an extra."),
+]
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

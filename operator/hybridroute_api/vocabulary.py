@@ -10,6 +10,7 @@ __all__ = [
     "Api",
     "CascadeVerdict",
     "DriftAction",
+    "EmbeddingName",
     "ErrorCode",
     "ExhaustedAction",
     "Gate",
@@ -66,6 +67,15 @@ class DriftAction(StrEnum):
     """None stays."""
     ALERT_ONLY = "AlertOnly"
     """All stay; the promise is void, and that is said."""
+
+
+class EmbeddingName(StrEnum):
+    """What turns a text into the numbers that a calibrated policy scores."""
+
+    STATIC = "static"
+    """A sum of token vectors: well under a millisecond. Also what examples and audits use."""
+    MINILM = "minilm"
+    """A transformer that reads words in their context, an extra: milliseconds a text."""
 
 
 class CascadeVerdict(StrEnum):

@@ -108,7 +108,7 @@ def calibrate_outcomes(
         rows=RowCounts(len(outcomes.prompts), fit_rows.size, 0, 0, graded=outcomes.graded),
         blend=blend,
         options=chosen,
-        embedding=embedder.digest,
+        embedder=embedder,
         created=created,
     )
     data, unseen = _fit_and_encode(frozen, table, fit.prompts, fit.labels, rng=rng, progress=progress)
@@ -158,7 +158,7 @@ def calibrate_labels(
         rows=RowCounts(len(texts.texts), rows.size, 0, 0),
         blend=None,
         options=chosen,
-        embedding=embedder.digest,
+        embedder=embedder,
         created=created,
     )
     data, unseen = _fit_and_encode(frozen, table, kept.texts, kept.labels, rng=rng, progress=progress)
@@ -196,14 +196,13 @@ def certify_artifact(
         structs.replace(artifact.header, models=artifact.header.models | models, created=created.isoformat()),
         artifact.arrays,
     )
-    nothing = np.zeros((0, 256), dtype=np.float32)
     drift = artifact.header.drift is not None
     return _certify(
         renewed,
         outcomes,
         thresholds,
         embedder,
-        seen=nothing,
+        seen=np.zeros((0, 0), dtype=np.float32),
         progress=progress,
         drift=drift,
         workers=workers,
@@ -217,7 +216,7 @@ class _Frozen:
     rows: RowCounts
     blend: FittedBlend | None
     options: CalibrateOptions
-    embedding: str
+    embedder: Embedder
     created: date
 
 
@@ -300,7 +299,7 @@ def _fit_and_encode(
     plan = ScopePlan(
         options.target_false_alarm,
         options.scope_held_out_share,
-        _prototype_budget(labels, prompts, keep_texts=options.keep_texts),
+        _prototype_budget(labels, prompts, dimensions=table.vectors.shape[1], keep_texts=options.keep_texts),
     )
     scope = fit_scope(table, labels, plan, rng, progress)
     arrays: Arrays = {**scope.arrays, "clusters.centroids": fit_clusters(table.vectors, rng)}
@@ -312,7 +311,8 @@ def _fit_and_encode(
     header = ArtifactHeader(
         format_version=FORMAT_VERSION,
         features_version=FEATURES_VERSION,
-        embedding=frozen.embedding,
+        embedding=frozen.embedder.digest,
+        embedding_name=frozen.embedder.name,
         created=frozen.created.isoformat(),
         models=options.models,
         rows=structs.replace(frozen.rows, scope_held_out=scope.held_out.size),
@@ -328,10 +328,12 @@ def _fit_and_encode(
     return encode_artifact(header, arrays), unseen
 
 
-def _prototype_budget(labels: tuple[str, ...] | None, prompts: Sequence[str], *, keep_texts: bool) -> int:
+def _prototype_budget(
+    labels: tuple[str, ...] | None, prompts: Sequence[str], *, dimensions: int, keep_texts: bool
+) -> int:
     """Return how many prototypes fit beside the rest of the file, from what arrays compress to."""
     names = len(set(labels)) if labels is not None else 0
-    width = 256 + 2 * (1 << SCOPE_BITS)
+    width = dimensions + 2 * (1 << SCOPE_BITS)
     room = MAX_ARTIFACT_BYTES - _OTHER_BYTES - int(_BYTES_PER_WEIGHT * width * names)
     each = _BYTES_PER_PROTOTYPE
     if keep_texts:

@@ -81,9 +81,11 @@ def build_feature_table(
     labels: bool = True,
     workers: int = 1,
 ) -> FeatureTable:
-    """Read every prompt as the router would, in about 0.3 ms; `labels` tells whether the rows have any."""
+    """Read every prompt as the router would; `labels` tells whether the rows have any."""
     work = partial(_read_rows, embedder=embedder, labels=labels)
-    parts = list(map_rows(work, prompts, workers=workers, stage="reading", progress=progress))
+    parts = list(
+        map_rows(work, prompts, workers=workers, stage="reading", progress=progress, slow=embedder.is_slow)
+    )
     return FeatureTable(
         np.concatenate([part.vectors for part in parts]),
         np.concatenate([part.shapes for part in parts]),

@@ -1,7 +1,8 @@
 """Reads and scores rows part by part, in several processes where they are many.
 
 No row knows of another, so that the result is the same for any number of processes. Each gets the embedding with its
-part of the rows: few large parts, because that takes it 0.2 s a time.
+part of the rows: few large parts, because that takes it 0.2 s a time. An embedding that takes milliseconds a row is
+worth processes of its own from far fewer rows on.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +17,7 @@ Progress = Callable[[str, int, int], None]
 """Called with a stage, rows done and rows in all."""
 
 _LEAST_ROWS = 4_000  # with fewer, starting processes takes longer than they save
+_LEAST_SLOW_ROWS = 300
 _PARTS_PER_WORKER = 3  # progress is seen, and a process that is held up holds up little
 _PART_ALONE = 500
 
@@ -31,10 +33,14 @@ def map_rows(
     workers: int,
     stage: str,
     progress: Progress,
+    slow: bool = False,
 ) -> Iterator[Result]:
-    """Yield `work` of each part of the prompts, in order. With several `workers` it is sent to their processes."""
+    """Yield `work` of each part of the prompts, in order. With several `workers` it is sent to their processes.
+
+    `slow`: a row takes milliseconds.
+    """
     count = len(prompts)
-    alone = workers < 2 or count < _LEAST_ROWS
+    alone = workers < 2 or count < (_LEAST_SLOW_ROWS if slow else _LEAST_ROWS)
     size = _PART_ALONE if alone else -(-count // (workers * _PARTS_PER_WORKER))
     parts = [prompts[start : start + size] for start in range(0, count, size)]
     progress(stage, 0, count)

@@ -52,7 +52,9 @@ def score_prompts(
     if not prompts:
         return _score_rows(prompts, scorers=scorers, embedder=embedder)
     work = partial(_score_rows, scorers=scorers, embedder=embedder)
-    parts = list(map_rows(work, prompts, workers=workers, stage="scoring", progress=progress))
+    parts = list(
+        map_rows(work, prompts, workers=workers, stage="scoring", progress=progress, slow=embedder.is_slow)
+    )
     return [_joined(own) for own in zip(*parts, strict=True)]
 
 

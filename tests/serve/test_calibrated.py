@@ -3,141 +3,26 @@
 import asyncio
 import csv
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from decimal import Decimal
 from itertools import islice
-from pathlib import Path
-from typing import Any
 
 import pytest_asyncio
-import yaml
 
-from hybridroute_lab.tables import Outcomes
 from hybridroute_serve.engines.models import find_model
-from hybridroute_serve.routing.artifact.scorer import ArtifactScorer
 from hybridroute_serve.routing.drift.disagreement import BASELINE_COMPARISONS
-from hybridroute_serve.routing.embedding import load_static_embedder
 from serve.conftest import FAST
+from support.calibrated_route import OUTCOMES, CalibratedRoute, write_labels
 from support.lab_rows import labelled_texts, outcomes, strange_texts
-from support.live_route import LiveRoute, example_route
+from support.live_route import LiveRoute
 from support.upstream import Exchange, ScriptedUpstream, answer_json, chat_answer
-
-_OUTCOMES = ("--weak-column", "small", "--strong-column", "large")
-
-
-def write_labels(path: Path, rows: Outcomes) -> Path:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["prompt", "small", "large"])
-        writer.writerows(zip(rows.prompts, rows.weak, rows.strong, strict=True))
-    return path
-
-
-class CalibratedRoute:
-    """The route with a policy of its own, and ways to change either."""
-
-    def __init__(self, route: LiveRoute) -> None:
-        self.route = route
-        self.folder = route.file.parent
-        self.artifact = self.folder / "support.artifact"
-
-    async def run(self, *arguments: object) -> None:
-        status, out, err = await self.route.command(*map(str, arguments))
-        assert status == 0, (out, err)
-
-    async def use(
-        self,
-        *,
-        max_risk: str = "0.1",
-        slm: str | None = None,
-        llm: str | None = None,
-        audit_share: str | None = None,
-    ) -> None:
-        document: dict[str, Any] = yaml.safe_load(example_route(FAST))
-        routing = document["spec"]["routing"]
-        document["spec"]["routing"] = {
-            **({"scaling": routing["scaling"]} if "scaling" in routing else {}),
-            "policy": {"file": self.artifact.name},
-            "confidence": {"maxRisk": max_risk},
-            "drift": {"action": "Tighten", "tightenMaxRisk": "0.03"},
-            **({"audit": {"share": audit_share}} if audit_share is not None else {}),
-        }
-        if slm is not None:
-            document["spec"]["slm"]["model"]["uri"] = slm
-        if llm is not None:
-            document["spec"]["llm"]["upstreams"][0]["model"] = llm
-        await self.route.use(yaml.safe_dump(document))
-
-    @property
-    def scorer(self) -> ArtifactScorer:
-        return ArtifactScorer.from_bytes(self.artifact.read_bytes(), load_static_embedder())
-
-    def find_prompt(self, low: float, high: float) -> tuple[str, float]:
-        """Return a prompt in scope whose confidence is between two, and that confidence."""
-        scorer = self.scorer
-        for text in labelled_texts(1_000, seed=3).texts:
-            scores = scorer.score_text(text)
-            assert scores.confidence is not None
-            if low < scores.confidence < high and scores.scope > scorer.header.scope.threshold:
-                return text, scores.confidence
-        raise AssertionError(f"no prompt between {low} and {high}")
-
-    def kept(self, texts: Iterable[str]) -> set[str]:
-        """Return those that the policy keeps on the SLM."""
-        scorer, threshold = self.scorer, self.threshold(0.1)
-        scores = {text: scorer.score_text(text) for text in texts}
-        return {
-            text
-            for text, score in scores.items()
-            if score.confidence is not None
-            and score.confidence >= threshold
-            and score.scope >= scorer.header.scope.threshold
-        }
-
-    def threshold(self, max_risk: float) -> float:
-        promise = self.scorer.header.promise
-        assert promise is not None
-        threshold = promise.threshold_for(max_risk, 0.1).threshold
-        assert threshold is not None
-        return threshold
-
-    async def is_guaranteed(self, status: str, reason: str) -> None:
-        async def said() -> bool:
-            state = await self.route.keeper("/state")
-            guarantee = state["guarantee"]
-            return (guarantee["status"], guarantee["reason"]) == (status, reason)
-
-        await self.route.until(said, 60.0)
-
-    async def goes(self, prompt: str, path: str, gate: str) -> dict[str, str]:
-        """Ask until the prompt goes that way; return the headers of the answer that did."""
-        found: list[dict[str, str]] = []
-
-        async def went() -> bool:
-            answer = await self.route.chat(prompt)
-            await answer.read()
-            headers = {name.lower(): value for name, value in answer.headers.items()}
-            found.append(headers)
-            said = headers.get("x-hybridroute-path"), headers.get("x-hybridroute-gate")
-            return answer.status == 200 and said == (path, gate)
-
-        await self.route.until(went, 60.0)
-        return found[-1]
-
-    async def record(self, headers: dict[str, str]) -> dict[str, Any]:
-        record: dict[str, Any] = (await self.route.record(headers["x-hybridroute-request-id"]))["record"]
-        return record
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def calibrated(session_route: LiveRoute, provider: ScriptedUpstream) -> AsyncIterator[CalibratedRoute]:
     provider.default = answer_json(chat_answer())
-    made = CalibratedRoute(session_route)
-    labels = write_labels(made.folder / "labels.csv", outcomes(1_200))
-    await made.run(
-        *("calibrate", "--route", session_route.file, "--data", labels, *_OUTCOMES, "-o", made.artifact)
-    )
-    await made.use()
+    made = CalibratedRoute(session_route, FAST)
+    await made.calibrate(outcomes(1_200))
     try:
         yield made
     finally:
@@ -204,7 +89,7 @@ async def test_drifted_traffic_voids_the_promise_and_acts_until_it_is_certified_
 
     fresh = write_labels(calibrated.folder / "fresh.csv", outcomes(1_200, seed=7))
     await calibrated.run(
-        *("certify", calibrated.artifact, "--route", route.file, "--labels", fresh, *_OUTCOMES),
+        *("certify", calibrated.artifact, "--route", route.file, "--labels", fresh, *OUTCOMES),
         *("-o", calibrated.artifact),
     )
     await calibrated.is_guaranteed("True", "Certified")

@@ -15,7 +15,15 @@ from hybridroute_serve.routing.artifact.scorer import ArtifactScorer
 from hybridroute_serve.routing.drift.charts import LEVELS
 from support.lab_rows import WordEmbedder, labelled_texts, outcomes
 
-__all__ = ["MODELS", "artifact_policy", "certified", "labels_only", "recertified", "with_charts"]
+__all__ = [
+    "MODELS",
+    "artifact_policy",
+    "certified",
+    "labels_only",
+    "of_embedding",
+    "recertified",
+    "with_charts",
+]
 
 MADE = date(2025, 1, 2)
 MODELS = {"slm": "smollm2-135m", "llm": "big"}
@@ -58,6 +66,13 @@ def recertified(data: bytes, created: str = "2025-02-03", **models: str) -> byte
     """The same artifact under another date, and perhaps of other models: another digest."""
     artifact = decode_artifact(data)
     header = structs.replace(artifact.header, created=created, models=artifact.header.models | models)
+    return encode_artifact(header, artifact.arrays)
+
+
+def of_embedding(data: bytes, name: str, digest: str, created: str = "2025-01-02") -> bytes:
+    """The same artifact as if it had been made with another embedding of the same vectors."""
+    artifact = decode_artifact(data)
+    header = structs.replace(artifact.header, embedding_name=name, embedding=digest, created=created)
     return encode_artifact(header, artifact.arrays)
 
 

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 
 from hybridroute_api.serving import KeeperArgs, LivePolicy
 from hybridroute_serve.keeper.app import build_keeper_app
-from hybridroute_serve.routing.embedding import read_embedding_digest
+from hybridroute_serve.routing.embeddings import read_embedding_digest
 from support.clocks import TurnedClock
 from support.policies import a_policy
 
@@ -58,5 +58,5 @@ def a_keeper_app(
     args = keeper_args(directory)
     if not (directory / "live.json").exists():
         write_live(directory, live or a_policy())
-    read = read_embedding_digest if embedding is None else lambda: embedding
+    read = read_embedding_digest if embedding is None else lambda _: embedding
     return build_keeper_app(args, clock=clock, monotonic=monotonic, sleep=sleep, read_embedding=read)

@@ -21,8 +21,12 @@ FILLER = ["please", "tell", "me", "about", "the", "my", "a", "how", "can", "i", 
 class WordEmbedder:
     """Mean of fixed random vectors, one a word. Same words, same vector."""
 
-    def __init__(self, digest: str = "words", dimensions: int = 32) -> None:
+    def __init__(
+        self, digest: str = "words", dimensions: int = 32, *, name: str = "static", is_slow: bool = False
+    ) -> None:
         self.digest = digest
+        self.name = name
+        self.is_slow = is_slow
         self._dimensions = dimensions
         self._known: dict[str, Vector] = {}
 

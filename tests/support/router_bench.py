@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ from hybridroute_serve.router.policy import PolicyHolder
 from hybridroute_serve.router.recall import Recall
 from hybridroute_serve.router.slm_guard import SlmGuard
 from hybridroute_serve.routing.embedding import Embedder
+from hybridroute_serve.routing.embeddings import load_embedder
 from hybridroute_serve.routing.facts import PathHealth
 from hybridroute_serve.turning_session import TurningSession
 from support.asgi_client import AsgiAnswer, AsgiClient
@@ -101,9 +103,12 @@ class Bench:
 
 
 @asynccontextmanager
-async def running_bench(embedder: Embedder) -> AsyncIterator[Bench]:
+async def running_bench(
+    embedder: Embedder, load: Callable[[str], Embedder] = load_embedder
+) -> AsyncIterator[Bench]:
+    """`load`: returns what an artifact names and `embedder` is not."""
     ledger, keeper = Ledger(), KeeperOfConversations()
-    holder, guard, recall = PolicyHolder(embedder, blind=b"b" * 32), SlmGuard(), Recall()
+    holder, guard, recall = PolicyHolder(embedder, blind=b"b" * 32, load=load), SlmGuard(), Recall()
     numbers = iter(range(1000))
 
     def clock() -> float:
@@ -113,6 +118,7 @@ async def running_bench(embedder: Embedder) -> AsyncIterator[Bench]:
         now = clock()
         return replace(made.health, slm_failing=guard.is_failing(now), slm_full=guard.is_full(now))
 
+    scoring = ThreadPoolExecutor(1)
     async with running_path_apps() as paths, aiohttp.ClientSession() as session:
         sessions = TurningSession(aiohttp.ClientSession)
         to_paths = PathClient(sessions, paths.base_urls, "secret")
@@ -138,6 +144,7 @@ async def running_bench(embedder: Embedder) -> AsyncIterator[Bench]:
             auditor=auditor,
             slm_guard=guard,
             slm_recall=recall,
+            scoring=scoring,
             make_request_id=lambda: f"hr-{next(numbers)}",
             wall_clock=lambda: 1000.0,
             monotonic_clock=clock,
@@ -154,6 +161,7 @@ async def running_bench(embedder: Embedder) -> AsyncIterator[Bench]:
         finally:
             await auditor.stop()
             await sessions.close()
+            scoring.shutdown()
 
 
 def failing(

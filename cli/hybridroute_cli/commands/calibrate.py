@@ -9,8 +9,9 @@ from rich.table import Table
 
 from hybridroute_api.v1alpha1.routing import Routing
 from hybridroute_api.v1alpha1.slm import BUNDLED_MODELS
+from hybridroute_api.vocabulary import EmbeddingName
 from hybridroute_cli.documents import load_route
-from hybridroute_cli.lab import lab_errors, need_lab, usable_workers
+from hybridroute_cli.lab import Embedding, lab_errors, need_lab, usable_workers
 from hybridroute_cli.output import CommandError, command_errors, console, print_json
 from hybridroute_cli.problems import InvalidDocumentError
 from hybridroute_cli.progress import progress_bar
@@ -70,6 +71,7 @@ def calibrate(
         float,
         typer.Option(min=0.0, max=0.5, help="Share of in-scope requests that the scope gate may turn away."),
     ] = 0.02,
+    embedding: Embedding = EmbeddingName.STATIC,
     keep_texts: Annotated[
         bool, typer.Option(help="Store example texts in the artifact, to name the nearest one.")
     ] = False,
@@ -91,7 +93,7 @@ def calibrate(
             calibrate_outcomes,
         )
         from hybridroute_lab.tables import read_labelled_texts, read_outcomes  # noqa: PLC0415
-        from hybridroute_serve.routing.embedding import load_static_embedder  # noqa: PLC0415
+        from hybridroute_serve.routing.embeddings import load_embedder  # noqa: PLC0415
 
         options = CalibrateOptions(
             seed=seed,
@@ -114,7 +116,7 @@ def calibrate(
             )
         today = datetime.now(UTC).date()
         with lab_errors(), progress_bar() as progress:
-            embedder = load_static_embedder()
+            embedder = load_embedder(embedding)
             if weak_column is not None and strong_column is not None:
                 outcomes = read_outcomes(
                     data,
@@ -154,7 +156,8 @@ def certify(
         need_lab()
         from hybridroute_lab.calibrate import certify_artifact  # noqa: PLC0415 - loads scipy and scikit-learn
         from hybridroute_lab.tables import read_outcomes  # noqa: PLC0415
-        from hybridroute_serve.routing.embedding import load_static_embedder  # noqa: PLC0415
+        from hybridroute_serve.routing.artifact.file import decode_artifact  # noqa: PLC0415
+        from hybridroute_serve.routing.embeddings import load_embedder  # noqa: PLC0415
 
         try:
             old = artifact.read_bytes()
@@ -172,7 +175,7 @@ def certify(
             renewed = certify_artifact(
                 old,
                 outcomes,
-                load_static_embedder(),
+                load_embedder(decode_artifact(old).header.embedding_name),
                 today,
                 _models(model, route, system_prompt),
                 workers=usable_workers(),
@@ -248,7 +251,8 @@ def _show(path: Path, data: bytes, *, as_json: bool) -> None:
         return
     rows = artifact.header.rows
     console().print(
-        f"{path}: {artifact.size_bytes / 1024:.0f} KiB, sha256 {artifact.digest[:12]}; {rows.fit} rows learned from, "
+        f"{path}: {artifact.size_bytes / 1024:.0f} KiB, sha256 {artifact.digest[:12]}, embedding "
+        f"{artifact.header.embedding_name}; {rows.fit} rows learned from, "
         f"{rows.certify} certified with, {rows.repeated} repeated, {rows.near_duplicates} near-duplicates"
     )
     console().print(_promises(artifact))

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hybridroute_cli.lab import lab_errors, need_lab
+from hybridroute_api.vocabulary import EmbeddingName
+from hybridroute_cli.lab import Embedding, lab_errors, need_lab
 from hybridroute_cli.output import CommandError, command_errors, console, print_json
 from hybridroute_cli.progress import progress_bar
 
@@ -34,6 +35,7 @@ def routing(
     ] = None,
     labels: Annotated[int, typer.Option(min=100, help="Labelled rows to learn from.")] = 1_500,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Random splits.")] = 5,
+    embedding: Embedding = EmbeddingName.STATIC,
     plots: Plots = None,
     as_json: AsJson = False,
 ) -> None:
@@ -42,7 +44,7 @@ def routing(
         need_lab(plots=plots is not None)
         from hybridroute_lab.evaluation.routing import evaluate_routing  # noqa: PLC0415 - loads scipy
         from hybridroute_lab.tables import read_outcomes  # noqa: PLC0415
-        from hybridroute_serve.routing.embedding import load_static_embedder  # noqa: PLC0415
+        from hybridroute_serve.routing.embeddings import load_embedder  # noqa: PLC0415
 
         with lab_errors(), progress_bar() as progress:
             outcomes = read_outcomes(
@@ -54,7 +56,7 @@ def routing(
             )
             evaluation = evaluate_routing(
                 outcomes,
-                load_static_embedder(),
+                load_embedder(embedding),
                 labels=labels,
                 seeds=seeds,
                 clock=time.thread_time,
@@ -74,6 +76,7 @@ def scope(
     outside: Annotated[list[Path], typer.Option("--out", help="Out-of-scope rows.")],
     text_column: TextColumn = "text",
     label_column: LabelColumn = "label",
+    embedding: Embedding = EmbeddingName.STATIC,
     plots: Plots = None,
     as_json: AsJson = False,
 ) -> None:
@@ -82,7 +85,7 @@ def scope(
         need_lab(plots=plots is not None)
         from hybridroute_lab.evaluation.scope import evaluate_scope  # noqa: PLC0415 - loads scipy
         from hybridroute_lab.tables import read_labelled_texts  # noqa: PLC0415
-        from hybridroute_serve.routing.embedding import load_static_embedder  # noqa: PLC0415
+        from hybridroute_serve.routing.embeddings import load_embedder  # noqa: PLC0415
 
         with lab_errors(), progress_bar() as progress:
             known, in_scope, out_of_scope = (
@@ -93,7 +96,7 @@ def scope(
                 known,
                 in_scope,
                 out_of_scope,
-                load_static_embedder(),
+                load_embedder(embedding),
                 clock=time.thread_time,
                 progress=progress,
             )
@@ -117,6 +120,7 @@ def drift(
     requests: Annotated[int, typer.Option(min=1_000, help="Simulated undrifted requests.")] = 10_000_000,
     text_column: TextColumn = "text",
     label_column: LabelColumn = "label",
+    embedding: Embedding = EmbeddingName.STATIC,
     plots: Plots = None,
     as_json: AsJson = False,
 ) -> None:
@@ -125,7 +129,7 @@ def drift(
         need_lab(plots=plots is not None)
         from hybridroute_lab.evaluation.drift import DriftPlan, evaluate_drift  # noqa: PLC0415 - loads scipy
         from hybridroute_lab.tables import read_labelled_texts  # noqa: PLC0415
-        from hybridroute_serve.routing.embedding import load_static_embedder  # noqa: PLC0415
+        from hybridroute_serve.routing.embeddings import load_embedder  # noqa: PLC0415
 
         shares = _numbers("--rates", rates)
         lengths = [int(number) for number in _numbers("--session-length", session_length)]
@@ -139,7 +143,7 @@ def drift(
             report = evaluate_drift(
                 before,
                 after,
-                load_static_embedder(),
+                load_embedder(embedding),
                 rates=shares,
                 session_lengths=lengths,
                 plan=DriftPlan(undrifted_requests=requests),

@@ -169,18 +169,15 @@ def _usable_policy(file: Path, name: str) -> str:
     """Return the absolute path of a calibrated policy that this release can score with."""
     from hybridroute_serve.routing.artifact.errors import ArtifactError  # noqa: PLC0415 - loads numpy
     from hybridroute_serve.routing.artifact.scorer import check_artifact  # noqa: PLC0415
-    from hybridroute_serve.routing.embedding import (  # noqa: PLC0415
-        EmbeddingUnavailableError,
-        read_embedding_digest,
-    )
+    from hybridroute_serve.routing.embeddings import read_embedding_digest  # noqa: PLC0415
 
     field = "spec.routing.policy.file"
     path = _existing(file, name, field)
     try:
-        check_artifact(Path(path).read_bytes(), read_embedding_digest())
+        check_artifact(Path(path).read_bytes(), read_embedding_digest)
     except OSError as error:
         raise CommandError(f"{field}: {path} cannot be read: {error.strerror}") from None
-    except (ArtifactError, EmbeddingUnavailableError) as error:
+    except ArtifactError as error:
         raise CommandError(f"{field}: {path}: {error}") from None
     return path
 

@@ -17,6 +17,7 @@ from hybridroute_lab.drift.limits import FALSE_ALARMS_PER_REQUEST, REQUESTS, cha
 from hybridroute_lab.drift.replay import Delays, StepRows, count_alarms, measure_delays
 from hybridroute_lab.evaluation.drift_baselines import DriftBaselines, fit_drift_baselines
 from hybridroute_lab.feature_table import Progress, no_progress
+from hybridroute_lab.remembered import remember_slow
 from hybridroute_lab.scoring import score_prompts
 from hybridroute_lab.tables import DataError, LabelledTexts
 from hybridroute_serve.routing.artifact.header import DriftBaseline
@@ -61,6 +62,7 @@ def evaluate_drift(
     stream by stream.
     """
     plan = plan or DriftPlan()
+    embedder = remember_slow(embedder)
     rng = np.random.default_rng(plan.seed)
     order = rng.permutation(len(base.texts))
     fresh_count = round(_FRESH_SHARE * order.size)

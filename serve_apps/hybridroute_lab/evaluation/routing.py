@@ -19,6 +19,7 @@ from hybridroute_lab.evaluation.metrics import CostQuality, area_under_roc, cali
 from hybridroute_lab.evaluation.summary import summarise
 from hybridroute_lab.feature_table import Progress, no_progress
 from hybridroute_lab.near_duplicates import find_near_duplicates
+from hybridroute_lab.remembered import remember_slow
 from hybridroute_lab.scoring import ScoredRows, score_prompts, time_decisions
 from hybridroute_lab.tables import DataError, Outcomes
 from hybridroute_serve.routing.artifact.scorer import ArtifactScorer
@@ -78,9 +79,10 @@ def evaluate_routing(
         raise DataError(
             "the large model is not better than the small one on this data: are the columns swapped?"
         )
-    splits = [_fit_split(outcomes, embedder, labels, seed, progress) for seed in range(seeds)]
+    known = remember_slow(embedder)
+    splits = [_fit_split(outcomes, known, labels, seed, progress) for seed in range(seeds)]
     scorers = [scorer for split in splits for scorer in (split.full, split.certified)]
-    scored = score_prompts(scorers, outcomes.prompts, embedder, progress)
+    scored = score_prompts(scorers, outcomes.prompts, known, progress)
     pairs = list(zip(splits, scored[0::2], scored[1::2], strict=True))
     first, first_rows, _ = pairs[0]
     routed = [_route(outcomes, split, rows) for split, rows, _ in pairs]
@@ -103,7 +105,11 @@ def evaluate_routing(
             [calibration_error(rows.confidence[split.test], right[split.test]) for split, rows, _ in pairs]
         ),
         "decision_us": _rounded(
-            time_decisions(first.full, _prompts(outcomes, first.test[:_TIMED_PROMPTS]), clock)
+            time_decisions(
+                ArtifactScorer(first.full.file, embedder),
+                _prompts(outcomes, first.test[:_TIMED_PROMPTS]),
+                clock,
+            )
         ),
         "certified": {
             "apgr": summarise([curve.apgr for curve in certified]),

@@ -17,6 +17,7 @@ from hybridroute_lab.evaluation.baselines import nearest_similarity
 from hybridroute_lab.evaluation.complexity import complexity
 from hybridroute_lab.evaluation.metrics import area_gained, area_under_roc, false_positives_at
 from hybridroute_lab.feature_table import Progress, no_progress
+from hybridroute_lab.remembered import remember_slow
 from hybridroute_lab.scoring import score_prompts, time_decisions
 from hybridroute_lab.tables import LabelledTexts
 from hybridroute_serve.routing.artifact.scorer import ArtifactScorer
@@ -55,13 +56,15 @@ def evaluate_scope(
 ) -> ScopeEvaluation:
     """Fit on `train`, judge on in-scope and out-of-scope rows. Labels of the latter are not read."""
     options = CalibrateOptions(drift_limits=False)
-    data = calibrate_labels(train, embedder, _NO_DATE, options, progress=progress)
-    scorer = ArtifactScorer.from_bytes(data, embedder)
-    known = score_prompts([scorer], inside.texts, embedder, progress)[0]
-    other = score_prompts([scorer], outside.texts, embedder, progress)[0]
+    reader = remember_slow(embedder)
+    data = calibrate_labels(train, reader, _NO_DATE, options, progress=progress)
+    scorer = ArtifactScorer.from_bytes(data, reader)
+    known = score_prompts([scorer], inside.texts, reader, progress)[0]
+    other = score_prompts([scorer], outside.texts, reader, progress)[0]
     threshold = scorer.header.scope.threshold
     named = [name == label for name, label in zip(known.nearest, inside.labels, strict=True)]
-    vectors = np.stack([embedder.embed(routing_text(text)) for text in train.texts])
+    vectors = np.stack([reader.embed(routing_text(text)) for text in train.texts])
+    timed = ArtifactScorer(scorer.file, embedder)
     gate = (known.scope, other.scope)
     lengths, complexities = (
         [np.array([float(measure(text)) for text in rows.texts]) for rows in (inside, outside)]
@@ -80,7 +83,7 @@ def evaluate_scope(
         "accuracy": round(float(np.mean(named)), 4),
         "decision_us": {
             name: round(value, 1)
-            for name, value in time_decisions(scorer, inside.texts[:_TIMED_PROMPTS], clock).items()
+            for name, value in time_decisions(timed, inside.texts[:_TIMED_PROMPTS], clock).items()
         },
         "false_alarm": round(float((known.scope < threshold).mean()), 4),
         "caught": round(float((other.scope < threshold).mean()), 4),

@@ -45,7 +45,7 @@ from hybridroute_serve.keeper.policy_documents import gauge_promise, show_policy
 from hybridroute_serve.keeper.reads import Reads
 from hybridroute_serve.keeper.service import Keeper, NoPolicyError
 from hybridroute_serve.keeper.store import FencedError
-from hybridroute_serve.routing.embedding import read_embedding_digest
+from hybridroute_serve.routing.embeddings import read_embedding_digest
 from hybridroute_serve.wire.errors import ErrorAnswer, unauthorized_internal
 from hybridroute_serve.wire.headers import is_internal_token
 
@@ -65,7 +65,7 @@ def build_keeper_app(
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    read_embedding: Callable[[], str] = read_embedding_digest,
+    read_embedding: Callable[[str], str] = read_embedding_digest,
 ) -> Starlette:
     """Build the application. Its lifespan opens the state; `app.state.keeper` is the keeper at work."""
     keeper = Keeper(args, clock=clock, monotonic=monotonic, sleep=sleep, read_embedding=read_embedding)

@@ -11,6 +11,7 @@ import binascii
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +22,6 @@ from hybridroute_serve.routing.artifact.header import MAX_ARTIFACT_BYTES, Artifa
 from hybridroute_serve.routing.artifact.scorer import check_artifact
 from hybridroute_serve.routing.artifact.terms import ArtifactTerms, plan_terms
 from hybridroute_serve.routing.artifact.validity import route_models
-from hybridroute_serve.routing.embedding import EmbeddingUnavailableError
 
 __all__ = ["ArtifactDesk", "HeldArtifact"]
 
@@ -58,14 +58,13 @@ class ArtifactDesk:
         self,
         directory: Path,
         connection: ApiConnection | None,
-        read_embedding: Callable[[], str],
+        read_embedding: Callable[[str], str],
         on_change: Callable[[], Awaitable[None]],
     ) -> None:
-        """`read_embedding` returns the digest of the embedding that routers use."""
+        """`read_embedding` returns the digest of the embedding of a name, as routers have it."""
         self._copy = directory / _COPY_NAME
         self._connection = connection
-        self._read_embedding = read_embedding
-        self._embedding: str | None = None
+        self._read_embedding = cache(read_embedding)
         self._on_change = on_change
         self._asked: ArtifactPolicy | None = None
         self._place: _Place | None = None
@@ -132,7 +131,7 @@ class ArtifactDesk:
             if data is None:
                 return
             held = await asyncio.to_thread(self._check, data)
-        except (_UnreadableError, ArtifactError, EmbeddingUnavailableError) as error:
+        except (_UnreadableError, ArtifactError) as error:
             self._refuse(str(error))
             return
         if self._good is None or held.digest != self._good.digest:
@@ -144,9 +143,7 @@ class ArtifactDesk:
             raise ArtifactTooLargeError(
                 f"the artifact is larger than {MAX_ARTIFACT_BYTES} bytes: check what it is, or use fewer labels"
             )
-        if self._embedding is None:
-            self._embedding = self._read_embedding()
-        artifact = check_artifact(data, self._embedding)
+        artifact = check_artifact(data, self._read_embedding)
         return HeldArtifact(data, artifact.digest, artifact.header)
 
     async def _load_copy(self) -> None:
@@ -155,7 +152,7 @@ class ArtifactDesk:
             self._good = await asyncio.to_thread(self._check, data)
         except FileNotFoundError:
             return
-        except (OSError, ArtifactError, EmbeddingUnavailableError) as error:
+        except (OSError, ArtifactError) as error:
             _LOG.warning("copy of the calibrated policy was not read reason=%s", error)
 
     def _refuse(self, reason: str) -> None:

@@ -39,7 +39,7 @@ from hybridroute_serve.keeper.retry_shares import RetryShares
 from hybridroute_serve.keeper.store import FencedError, Store
 from hybridroute_serve.keeper.tally import Totals
 from hybridroute_serve.routing.artifact.validity import changed_weights
-from hybridroute_serve.routing.embedding import read_embedding_digest
+from hybridroute_serve.routing.embeddings import read_embedding_digest
 from hybridroute_serve.routing.guarantee import decide_guarantee
 
 __all__ = ["Keeper", "NoPolicyError"]
@@ -70,9 +70,9 @@ class Keeper:
         clock: Callable[[], float],
         monotonic: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
-        read_embedding: Callable[[], str] = read_embedding_digest,
+        read_embedding: Callable[[str], str] = read_embedding_digest,
     ) -> None:
-        """`read_embedding` returns the digest of the embedding that routers use."""
+        """`read_embedding` returns the digest of the embedding of a name, as routers have it."""
         self.route = args.route
         self.superseded: str | None = None
         """Set for good once a newer keeper has taken over."""

@@ -10,6 +10,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,8 @@ class RouterApp:
         self._monotonic_clock = monotonic_clock
         self._embedder = embedder
         self._policies = PolicyHolder(embedder, blind=secrets.token_bytes(32))
+        # One thread, which starts with the first scores that take milliseconds: a replica has about a core.
+        self._scoring = ThreadPoolExecutor(1, thread_name_prefix="scoring")
         self._slm_guard = SlmGuard()
         self._admission = Admission(
             RateLimits(), replicas=self._ready_routers, monotonic_clock=monotonic_clock
@@ -217,6 +220,7 @@ class RouterApp:
             auditor=self._auditor,
             slm_guard=self._slm_guard,
             slm_recall=recall,
+            scoring=self._scoring,
             make_request_id=_make_request_id,
             wall_clock=self._wall_clock,
             monotonic_clock=self._monotonic_clock,
@@ -233,6 +237,7 @@ class RouterApp:
         self._clients_task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._clients_task
+        self._scoring.shutdown(wait=False, cancel_futures=True)
         await self._slm.stop()
         await self._llm.stop()
         await self._routers.stop()

@@ -7,6 +7,7 @@ adds to one is the error event when the path breaks off.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,9 +32,10 @@ from hybridroute_serve.router.recall import Recall
 from hybridroute_serve.router.request_facts import request_facts
 from hybridroute_serve.router.slm_guard import SlmGuard
 from hybridroute_serve.router.unaffordable import say_unaffordable
+from hybridroute_serve.routing.by_artifact import CalibratedPolicy
 from hybridroute_serve.routing.cascade import describe_check
-from hybridroute_serve.routing.decision import decide_route, plan_failover, plan_unaffordable
-from hybridroute_serve.routing.facts import PathHealth
+from hybridroute_serve.routing.decision import decide_route, needs_scores, plan_failover, plan_unaffordable
+from hybridroute_serve.routing.facts import PathHealth, RequestFacts
 from hybridroute_serve.routing.route_decision import RouteDecision
 from hybridroute_serve.wire.asgi import (
     BodyTooLargeError,
@@ -116,6 +118,8 @@ class RouterParts:
     auditor: Auditor
     slm_guard: SlmGuard
     slm_recall: Recall
+    scoring: Executor
+    """Where scores are computed that take milliseconds, one request's after the other's."""
     make_request_id: Callable[[], str]
     wall_clock: Callable[[], float]
     """Unix seconds."""
@@ -227,9 +231,11 @@ class Exchange:
             local_only=client is not None and client.local_only,
         )
         self._so_far.facts = facts
-        self._so_far.standing = standing = self._parts.standing()
         before = self._parts.monotonic_clock()
         scorer = active.calibrated or active.scorer
+        if active.calibrated is not None and active.calibrated.is_slow:
+            scorer = await self._score_aside(active.calibrated, facts, active.document)
+        self._so_far.standing = standing = self._parts.standing()
         decision = decide_route(facts, active.document, scorer, self._parts.health(), standing)
         self._so_far.decision_seconds = self._parts.monotonic_clock() - before
         self._so_far.decision = decision
@@ -246,6 +252,16 @@ class Exchange:
         if self._drawn is not None:
             asked = AskedRequest(OPERATIONS[self._api], accepted.body, accepted.headers)
             self._parts.auditor.copy(self._drawn, asked, self._so_far, elapsed_seconds=self._elapsed())
+
+    async def _score_aside(
+        self, policy: CalibratedPolicy, facts: RequestFacts, document: LivePolicy
+    ) -> CalibratedPolicy:
+        """Compute what takes milliseconds in a thread, and only for a request that its scores decide."""
+        if not needs_scores(facts, document):
+            return policy
+        loop = asyncio.get_running_loop()
+        scores = await loop.run_in_executor(self._parts.scoring, policy.scorer.score_text, facts.text)
+        return policy.with_scores(scores)
 
     async def _find_conversation(self, parsed: ParsedRequest) -> PathName | None:
         if parsed.conversation_key is None:

@@ -2,19 +2,25 @@
 
 Embedding a few hundred examples takes tens of milliseconds, and reading an artifact up to 200, so a scorer is made in
 a thread, and only when examples or artifact changed. What a changed `maxRisk` makes of an artifact is a look-up.
+
+An artifact names its embedding. Another than the static one is loaded with the first artifact that wants it, and goes
+with the last.
 """
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hybridroute_api.serving import LivePolicy
 from hybridroute_serve.auth.keyring import Keyring, KeyringFile
-from hybridroute_serve.routing.artifact.scorer import ArtifactScorer
+from hybridroute_serve.routing.artifact.file import decode_artifact
+from hybridroute_serve.routing.artifact.scorer import ArtifactScorer, load_artifact
 from hybridroute_serve.routing.artifact.terms import plan_terms
 from hybridroute_serve.routing.artifact.validity import route_models
 from hybridroute_serve.routing.by_artifact import CalibratedPolicy
 from hybridroute_serve.routing.embedding import Embedder
+from hybridroute_serve.routing.embeddings import load_embedder
 from hybridroute_serve.routing.examples import ExamplesScorer, Scorer
 
 __all__ = ["ActivePolicy", "PolicyHolder"]
@@ -38,9 +44,15 @@ class ActivePolicy:
 class PolicyHolder:
     """Holds the active policy; replaced whole, so a request never sees half a change."""
 
-    def __init__(self, embedder: Embedder, *, blind: bytes) -> None:
-        """`blind`: random bytes for `Keyring`."""
+    def __init__(
+        self, embedder: Embedder, *, blind: bytes, load: Callable[[str], Embedder] = load_embedder
+    ) -> None:
+        """`embedder`: for examples, and for artifacts that name it; `load` returns others by their names.
+
+        `blind`: random bytes for `Keyring`.
+        """
         self._embedder = embedder
+        self._load = load
         self._blind = blind
         self._active: ActivePolicy | None = None
         self._artifact: ArtifactScorer | None = None
@@ -84,11 +96,18 @@ class PolicyHolder:
 
     async def apply_artifact(self, data: bytes) -> None:
         """Put an artifact in force. Raises a kind of `ArtifactError` and then leaves the last one."""
-        self._artifact = await asyncio.to_thread(ArtifactScorer.from_bytes, data, self._embedder)
+        self._artifact = await asyncio.to_thread(self._read_artifact, data)
         active = self._active
         if active is not None:
             self._active = replace(active, calibrated=self._calibrate(active.document))
         _log.info("applied the calibrated policy artifact=%s", self._artifact.digest[:12])
+
+    def _read_artifact(self, data: bytes) -> ArtifactScorer:
+        return load_artifact(decode_artifact(data), self._find_embedder)
+
+    def _find_embedder(self, name: str) -> Embedder:
+        loaded = [self._embedder, *([self._artifact.embedder] if self._artifact is not None else [])]
+        return next((embedder for embedder in loaded if embedder.name == name), None) or self._load(name)
 
     def _calibrate(self, document: LivePolicy) -> CalibratedPolicy | None:
         asked, scorer = document.routing.artifact, self._artifact
@@ -97,6 +116,7 @@ class PolicyHolder:
         return CalibratedPolicy(
             scorer,
             plan_terms(scorer.header, scorer.digest, asked, route_models(document), document.routing.cascade),
+            is_slow=scorer.embedder.is_slow,
         )
 
     async def refresh_clients(self) -> None:

@@ -27,11 +27,27 @@ class ArtifactScoring(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class _KnownScores:
+    """The scores of the one text that is asked about."""
+
+    scores: ArtifactScores
+
+    def score_text(self, text: str) -> ArtifactScores:  # noqa: ARG002 - there is one text
+        return self.scores
+
+
+@dataclass(frozen=True, slots=True)
 class CalibratedPolicy:
     """An artifact, ready to score, and how it decides."""
 
     scorer: ArtifactScoring
     terms: ArtifactTerms
+    is_slow: bool = False
+    """True where scores take milliseconds: not to be computed in a loop that serves."""
+
+    def with_scores(self, scores: ArtifactScores) -> "CalibratedPolicy":
+        """Return the policy for one text whose scores are known."""
+        return CalibratedPolicy(_KnownScores(scores), self.terms)
 
 
 def decide_by_artifact(

@@ -42,7 +42,7 @@ from hybridroute_serve.routing.facts import PathHealth, RequestFacts
 from hybridroute_serve.routing.models import UnknownModelError, resolve_model
 from hybridroute_serve.routing.route_decision import Fitness, Rejection, RouteDecision, leave_scope
 
-__all__ = ["decide_route", "plan_failover", "plan_unaffordable"]
+__all__ = ["decide_route", "needs_scores", "plan_failover", "plan_unaffordable"]
 
 _INABILITIES = frozenset({ErrorCode.CONTEXT_LENGTH_EXCEEDED, ErrorCode.NOT_SERVED_BY_SLM})
 """Error codes with which the SLM says that its engine cannot serve a request."""
@@ -62,23 +62,18 @@ def decide_route(
     Scores are computed only when forced and capability gates have no opinion. `standing`: what the keeper says of
     drift.
     """
-    try:
-        choice = resolve_model(request.requested_model, policy.route, policy.mode, policy.slm.adapters)
-    except UnknownModelError as error:
-        unknown = Rejection(404, ErrorCode.MODEL_NOT_FOUND, str(error))
-        return RouteDecision(None, Gate.FORCED, "model is not served", rejection=unknown)
-    if request.local_only:
-        return _settle(_keep_local(policy.mode, choice.path), health)
-    if policy.mode is Mode.LOCAL_ONLY:
-        return _settle(RouteDecision(PathName.SLM, Gate.FORCED, "mode LocalOnly"), health)
-    if policy.mode is Mode.LLM_ONLY:
-        return _settle(RouteDecision(PathName.LLM, Gate.FORCED, "mode LLMOnly"), health)
-    if choice.path is not None:
-        return _settle(RouteDecision(choice.path, Gate.FORCED, f"model {request.requested_model}"), health)
-    decision = _ask_gates(request, policy, scorer, standing)
+    forced = _force(request, policy)
+    if forced is not None:
+        return _settle(forced, health)
+    decision = _ask_unscored(request, policy) or _ask_scores(request, policy, scorer, standing)
     if policy.mode is Mode.SHADOW:
         decision = _shadow(decision, policy.shadow_serve)
     return _settle(decision, health)
+
+
+def needs_scores(request: RequestFacts, policy: LivePolicy) -> bool:
+    """Tell whether `decide_route` would ask the scorer: no gate before it has an opinion."""
+    return _force(request, policy) is None and _ask_unscored(request, policy) is None
 
 
 def plan_failover(
@@ -145,6 +140,24 @@ def _first_words(message: str | None) -> str:
     return (message or "").partition(": ")[0].rstrip(".")[:_LONGEST_WORDS]
 
 
+def _force(request: RequestFacts, policy: LivePolicy) -> RouteDecision | None:
+    """Return what no gate may change: an unknown model's refusal, a key's, the mode's or the model name's path."""
+    try:
+        choice = resolve_model(request.requested_model, policy.route, policy.mode, policy.slm.adapters)
+    except UnknownModelError as error:
+        unknown = Rejection(404, ErrorCode.MODEL_NOT_FOUND, str(error))
+        return RouteDecision(None, Gate.FORCED, "model is not served", rejection=unknown)
+    if request.local_only:
+        return _keep_local(policy.mode, choice.path)
+    if policy.mode is Mode.LOCAL_ONLY:
+        return RouteDecision(PathName.SLM, Gate.FORCED, "mode LocalOnly")
+    if policy.mode is Mode.LLM_ONLY:
+        return RouteDecision(PathName.LLM, Gate.FORCED, "mode LLMOnly")
+    if choice.path is not None:
+        return RouteDecision(choice.path, Gate.FORCED, f"model {request.requested_model}")
+    return None
+
+
 def _keep_local(mode: Mode, asked_for: PathName | None) -> RouteDecision:
     """Return the decision for a key whose data never leaves."""
     reason = "local-only key"
@@ -181,13 +194,8 @@ def _shadow(chosen: RouteDecision, path: PathName) -> RouteDecision:
     )
 
 
-def _ask_gates(
-    request: RequestFacts,
-    policy: LivePolicy,
-    scorer: Scorer | CalibratedPolicy | None,
-    standing: DriftStanding | None,
-) -> RouteDecision:
-    """Return what the gates say of a request that nothing forces, with the fallbacks it is fit for."""
+def _ask_unscored(request: RequestFacts, policy: LivePolicy) -> RouteDecision | None:
+    """Return what the gates before the scope say of a request that nothing forces, with the fallbacks it is fit for."""
     unable = incapability(request, policy.slm)
     if request.conversation_path is PathName.LLM:
         fitness = Fitness.UNKNOWN if unable is None else Fitness.BARRED
@@ -196,6 +204,16 @@ def _ask_gates(
         return RouteDecision(PathName.SLM, Gate.FORCED, "conversation", fallbacks=(PathName.LLM,))
     if unable is not None:
         return RouteDecision(PathName.LLM, Gate.CAPABILITY, unable)
+    return None
+
+
+def _ask_scores(
+    request: RequestFacts,
+    policy: LivePolicy,
+    scorer: Scorer | CalibratedPolicy | None,
+    standing: DriftStanding | None,
+) -> RouteDecision:
+    """Return what scope, confidence and drift say of a request that no gate before them has an opinion of."""
     if scorer is None:
         return RouteDecision(PathName.LLM, Gate.CONFIDENCE, "no policy", slm_fitness=Fitness.UNKNOWN)
     if isinstance(scorer, CalibratedPolicy):

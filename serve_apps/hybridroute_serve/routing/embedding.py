@@ -8,12 +8,14 @@ served by `model2vec.StaticModel`. Loading is the only I/O here; nothing happens
 import hashlib
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from mmap import mmap
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hybridroute_api.vocabulary import EmbeddingName
 from hybridroute_serve.routing.text import SIDE_TOKENS
 
 __all__ = [
@@ -21,12 +23,14 @@ __all__ = [
     "EmbeddingUnavailableError",
     "StaticEmbedder",
     "Vector",
+    "digest_files",
     "load_static_embedder",
-    "read_embedding_digest",
+    "package_folder",
+    "read_static_digest",
 ]
 
 Vector = NDArray[np.float32]
-"""256 float32 of length 1, or of length 0 when there was nothing to read."""
+"""Some float32, always as many for one embedding, of length 1, or of length 0 when there was nothing to read."""
 
 _SPACE_MARK = "\u2581"  # how the vocabulary writes a space
 _WEIGHTS = "weights/l2_supercat_256.safetensors"
@@ -41,8 +45,18 @@ class Embedder(Protocol):
     """Turns a routing text into a vector; the same text always gives the same vector."""
 
     @property
+    def name(self) -> str:
+        """Which embedding it is, an `EmbeddingName`."""
+        ...
+
+    @property
     def digest(self) -> str:
         """Names weights and tokenizer: two embedders with one digest give the same vectors."""
+        ...
+
+    @property
+    def is_slow(self) -> bool:
+        """True where a text takes milliseconds: not to be embedded in a loop that serves."""
         ...
 
     def embed(self, text: str) -> Vector:
@@ -53,8 +67,11 @@ class Embedder(Protocol):
 @dataclass(frozen=True, slots=True)
 class StaticEmbedder:
     """Mean of token vectors, normalised. Of a long text only its first and last 256 tokens count, and any run of
-    white space counts as one space: layout says nothing of a topic.
+    white space counts as one space: layout says nothing of a topic. A vector has 256 numbers.
     """
+
+    name: ClassVar[str] = EmbeddingName.STATIC
+    is_slow: ClassVar[bool] = False
 
     tokenizer: Any
     """A `tokenizers.Tokenizer` without truncation or padding, whose model is BPE with a token for every byte."""
@@ -129,7 +146,7 @@ def load_static_embedder() -> StaticEmbedder:
     weights, tokenizer = _read_files()
     vectors = load(weights)["embedding.weight"].astype(np.float32)
     model = StaticModel(vectors, Tokenizer.from_buffer(tokenizer), max_length=None)
-    digest = _digest_files(weights, tokenizer)
+    digest = digest_files(weights, tokenizer)
     alphabet = frozenset("".join(model.tokenizer.get_vocab()))
     special = tuple(str(token.content) for token in model.tokenizer.get_added_tokens_decoder().values())
     return StaticEmbedder(
@@ -143,16 +160,16 @@ def load_static_embedder() -> StaticEmbedder:
     )
 
 
-def read_embedding_digest() -> str:
+def read_static_digest() -> str:
     """Return the digest that `load_static_embedder` would give, without loading anything.
 
     Raises `EmbeddingUnavailableError` when the package or its files are missing.
     """
-    return _digest_files(*_read_files())
+    return digest_files(*_read_files())
 
 
 def _read_files() -> tuple[bytes, bytes]:
-    folder = _package_folder("wordllama")
+    folder = package_folder("wordllama", "install hybridroute[serve]")
     try:
         return (folder / _WEIGHTS).read_bytes(), (folder / _TOKENIZER).read_bytes()
     except OSError as error:
@@ -161,14 +178,17 @@ def _read_files() -> tuple[bytes, bytes]:
         ) from error
 
 
-def _digest_files(weights: bytes, tokenizer: bytes) -> str:
-    digest = hashlib.sha256(weights)
-    digest.update(tokenizer)
+def digest_files(*contents: bytes | mmap) -> str:
+    """Return what names an embedding that these files make."""
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
     return digest.hexdigest()[:16]
 
 
-def _package_folder(name: str) -> Path:
-    spec = find_spec(name)  # finds a package without running it
+def package_folder(name: str, remedy: str) -> Path:
+    """Return where an installed package's files are, without running it. Raises `EmbeddingUnavailableError`."""
+    spec = find_spec(name)
     if spec is None or not spec.submodule_search_locations:
-        raise EmbeddingUnavailableError(f"{name} is not installed: install hybridroute[serve]")
+        raise EmbeddingUnavailableError(f"{name} is not installed: {remedy}")
     return Path(spec.submodule_search_locations[0])

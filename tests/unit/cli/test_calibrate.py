@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from hybridroute_cli.commands.calibrate import calibrate, certify
 from hybridroute_cli.commands.evaluate import evaluate
 from hybridroute_lab import calibrate as calibrating
+from hybridroute_serve.routing import encoder
 from hybridroute_serve.routing.artifact.validity import digest_prompt
 from support.lab_rows import labelled_texts, outcomes, strange_texts
 from support.one_thread import one_thread
@@ -128,6 +129,20 @@ def test_mistakes_are_one_line_and_write_nothing(
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert not made.exists()
+
+
+@pytest.mark.parametrize("command", ["calibrate", "routing"])
+def test_an_embedding_that_is_not_installed_says_what_to_install(
+    app: typer.Typer, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr(encoder, "find_spec", lambda _: None)
+    output = tmp_path / "support.artifact"
+    words = ("calibrate", "-o", output) if command == "calibrate" else ("evaluate", "routing")
+    done = run(app, *words, "--data", data, *OUTCOMES, "--embedding", "minilm")
+    assert done.exit_code == 1
+    told = " ".join(done.output.split())
+    assert "onnxruntime, tokenizers not installed: pip install 'hybridroute[encoder]' and then" in told
+    assert not output.exists()
 
 
 def test_certify_refuses_what_is_no_artifact(app: typer.Typer, data: Path, tmp_path: Path) -> None:

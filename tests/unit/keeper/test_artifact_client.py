@@ -39,7 +39,7 @@ class Router:
         )
 
     async def _apply(self, data: bytes) -> None:
-        check_artifact(data, "words")
+        check_artifact(data, lambda _: "words")
         self.applied.append(data)
 
     async def sees(self, digest: str) -> bool:

@@ -11,7 +11,8 @@ from hybridroute_api.serving import LivePolicy
 from hybridroute_serve.keeper.artifact_desk import ArtifactDesk
 from hybridroute_serve.routing.artifact.file import decode_artifact
 from hybridroute_serve.routing.artifact.header import MAX_ARTIFACT_BYTES
-from support.artifacts import artifact_policy, certified, labels_only, recertified
+from hybridroute_serve.routing.embedding import EmbeddingUnavailableError
+from support.artifacts import artifact_policy, certified, labels_only, of_embedding, recertified
 from support.policies import a_policy
 
 CONFIG_MAP = "shop/support-policy/policy.artifact"
@@ -36,12 +37,21 @@ class Desks:
         self._state = directory / "state"
         self.changes = 0
         self.embedding = "words"
+        self.encoder: str | None = None
+        """Digest of the embedding minilm; None where it is not installed."""
 
     def open(self, connection: Any = None) -> ArtifactDesk:
         async def note() -> None:
             self.changes += 1
 
-        return ArtifactDesk(self._state, connection, lambda: self.embedding, note)
+        return ArtifactDesk(self._state, connection, self._read_digest, note)
+
+    def _read_digest(self, name: str) -> str:
+        if name == "static":
+            return self.embedding
+        if self.encoder is None:
+            raise EmbeddingUnavailableError("onnxruntime not installed: pip install it")
+        return self.encoder
 
     @property
     def policy(self) -> LivePolicy:
@@ -114,6 +124,29 @@ async def test_of_another_embedding_it_is_refused(desks: Desks) -> None:
     assert desk.held is None
     assert desk.problem is not None
     assert "made with embedding words, and another is installed" in desk.problem
+
+
+async def test_of_an_embedding_that_is_not_installed_it_is_refused_and_the_last_good_one_stays(
+    desks: Desks,
+) -> None:
+    desk = desks.open()
+    desks.file.write_bytes(certified())
+    await desk.refresh(desks.policy)
+    made_with_it = of_embedding(certified(), "minilm", "slow words")
+    desks.file.write_bytes(made_with_it)
+    await desk.refresh(desks.policy)
+    assert desk.held is not None
+    assert desk.held.digest == digest(certified())
+    assert (
+        desk.problem
+        == "the artifact was made with embedding minilm: onnxruntime not installed: pip install it"
+    )
+    desks.encoder = "slow words"
+    installed = desks.open()
+    await installed.refresh(desks.policy)
+    assert installed.problem is None
+    assert installed.held is not None
+    assert installed.held.digest == digest(made_with_it)
 
 
 async def test_a_file_that_is_not_there_is_told_and_found_when_it_comes(desks: Desks) -> None:

@@ -22,7 +22,7 @@ class ArtifactVersionError(ArtifactError):
 
 
 class ArtifactEmbeddingError(ArtifactError):
-    """Made with another embedding than the one that is installed."""
+    """Made with an embedding that is not installed, or installed with other weights."""
 
 
 class ArtifactTooLargeError(ArtifactError):

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from hybridroute_api.vocabulary import EmbeddingName
 from hybridroute_serve.routing.artifact.margins import MarginTable
 from hybridroute_serve.routing.artifact.promise import PromiseTable
 
@@ -130,6 +131,8 @@ class ArtifactHeader(msgspec.Struct, frozen=True):
     drift: DriftBaseline | None
     examples: tuple[str, ...] = ()
     """Texts of the prototypes, opted in by the user; else empty."""
+    embedding_name: str = EmbeddingName.STATIC.value
+    """Which embedding that is, an `EmbeddingName`; the static one where none is named, as before there were two."""
     margins: MarginTable | None = None
     """The cascade's thresholds; None where the labels had no margins."""
     arrays: dict[str, ArraySpec] = {}

@@ -5,6 +5,7 @@ bytes, so that a number in a report is a number on a route.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +16,9 @@ from hybridroute_serve.routing.artifact.header import ArtifactHeader
 from hybridroute_serve.routing.artifact.heads import PART_NAMES, BlendHeads
 from hybridroute_serve.routing.artifact.scope import ScopeGate
 from hybridroute_serve.routing.artifact.text_features import TextFeatures, read_features
-from hybridroute_serve.routing.embedding import Embedder, Vector
+from hybridroute_serve.routing.embedding import Embedder, EmbeddingUnavailableError, Vector
 
-__all__ = ["ArtifactScorer", "ArtifactScores", "check_artifact"]
+__all__ = ["ArtifactScorer", "ArtifactScores", "check_artifact", "load_artifact"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +41,35 @@ class ArtifactScores:
 class _NamedEmbedding:
     """An embedding that is known by its digest alone, for whoever checks and does not score."""
 
+    name: str
     digest: str
+    is_slow: bool = False
 
     def embed(self, text: str) -> Vector:
         raise NotImplementedError("only the digest of this embedding is loaded")
 
 
-def check_artifact(data: bytes, embedding: str) -> ArtifactFile:
-    """Return the artifact if it can score with the embedding of this digest. Raises a kind of `ArtifactError`."""
+def check_artifact(data: bytes, read_digest: Callable[[str], str]) -> ArtifactFile:
+    """Return the artifact if the embedding that it names can be had here. Raises a kind of `ArtifactError`.
+
+    `read_digest` returns that embedding's digest, or raises `EmbeddingUnavailableError`; nothing is loaded.
+    """
     artifact = decode_artifact(data)
-    ArtifactScorer(artifact, _NamedEmbedding(embedding))
+    load_artifact(artifact, lambda name: _NamedEmbedding(name, read_digest(name)))
     return artifact
+
+
+def load_artifact(artifact: ArtifactFile, find: Callable[[str], Embedder]) -> "ArtifactScorer":
+    """Make an artifact ready to score with the embedding that it names. Raises a kind of `ArtifactError`.
+
+    `find` returns an embedding by its name, or raises `EmbeddingUnavailableError`.
+    """
+    name = artifact.header.embedding_name
+    try:
+        embedder = find(name)
+    except EmbeddingUnavailableError as error:
+        raise ArtifactEmbeddingError(f"the artifact was made with embedding {name}: {error}") from error
+    return ArtifactScorer(artifact, embedder)
 
 
 class ArtifactScorer:
@@ -87,6 +106,16 @@ class ArtifactScorer:
     def digest(self) -> str:
         """Names the artifact."""
         return self._artifact.digest
+
+    @property
+    def file(self) -> ArtifactFile:
+        """The artifact as it was read."""
+        return self._artifact
+
+    @property
+    def embedder(self) -> Embedder:
+        """The embedding that it scores with."""
+        return self._embedder
 
     def score_text(self, text: str) -> ArtifactScores:
         """Embed and score a routing text."""

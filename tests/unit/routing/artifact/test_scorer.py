@@ -1,5 +1,7 @@
 """Scores from a reloaded artifact: as they were fitted, for any text, and only with the right embedding."""
 
+import hashlib
+import json
 from datetime import date
 
 import numpy as np
@@ -12,7 +14,7 @@ from hybridroute_lab.fitting.inputs import bin_columns, fit_edges
 from hybridroute_serve.routing.artifact.errors import ArtifactCorruptError, ArtifactEmbeddingError
 from hybridroute_serve.routing.artifact.file import decode_artifact, encode_artifact
 from hybridroute_serve.routing.artifact.heads import Forests
-from hybridroute_serve.routing.artifact.scorer import ArtifactScorer
+from hybridroute_serve.routing.artifact.scorer import ArtifactScorer, check_artifact
 from support.lab_rows import TOPICS, WordEmbedder, labelled_texts, outcomes, strange_texts
 
 
@@ -67,6 +69,21 @@ def test_a_text_without_tokens_is_out_of_scope(certified: bytes, embedder: WordE
 def test_another_embedding_is_refused(certified: bytes) -> None:
     with pytest.raises(ArtifactEmbeddingError, match="words, and other is installed"):
         ArtifactScorer.from_bytes(certified, WordEmbedder("other"))
+
+
+def test_an_artifact_of_a_release_that_knew_one_embedding_is_of_the_static_one(
+    certified: bytes, embedder: WordEmbedder
+) -> None:
+    line, _, payload = certified.partition(b"\n")
+    header = json.loads(line)
+    assert (header.pop("embedding_name"), header.pop("sha256")) == ("static", certified[11:75].decode())
+    body = json.dumps(header, separators=(",", ":")).encode()[1:] + b"\n" + payload
+    older = b'{"sha256":"' + hashlib.sha256(body).hexdigest().encode() + b'",' + body
+    assert check_artifact(older, {"static": embedder.digest}.__getitem__).header.embedding_name == "static"
+    text = labelled_texts(1).texts[0]
+    assert ArtifactScorer.from_bytes(older, embedder).score_text(text) == ArtifactScorer.from_bytes(
+        certified, embedder
+    ).score_text(text)
 
 
 def test_a_missing_part_is_named(certified: bytes, embedder: WordEmbedder) -> None:
