@@ -115,6 +115,7 @@ test-long: $(INSTALLED) ## Campaigns that take minutes to hours: transitions, ki
 	$(BIN)/python benchmarks/promise_draws.py --draws 2000
 	OUTAGE_SECONDS=60 OUTAGE_TABLE=benchmarks/results/outage_campaign.md \
 	  $(BIN)/python -m pytest -s tests/long/test_outage_campaign.py
+	SOAK_SECONDS=3600 SOAK_TABLE=benchmarks/results/soak.md $(BIN)/python -m pytest -s tests/long/test_soak.py
 
 .PHONY: lint
 lint: $(INSTALLED) ## Style, types and import contracts
