@@ -50,10 +50,13 @@ PARTS = {
     "HAProxy": "haproxy",
 }
 MIB = 1024 * 1024
+ONE = {"scaling": {"minReplicas": 1, "maxReplicas": 1, "targetOngoingRequests": 512}}
+"""One replica takes all streams: what is watched is a process, and not how many there are."""
 SPEC: dict[str, Any] = {
     "spec": {
         "budget": {"limitUSD": "1000000"},
-        "llm": {"upstreams": [{"timeouts": {"connect": "5s", "firstByte": "60s", "total": "10m"}}]},
+        "routing": ONE,
+        "llm": ONE | {"upstreams": [{"timeouts": {"connect": "5s", "firstByte": "60s", "total": "10m"}}]},
     }
 }
 
