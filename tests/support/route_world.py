@@ -34,15 +34,18 @@ class RouteWorld:
         return self._path(self.namespace)
 
     def apply(self, document: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """Put the object there whole, as a person's `kubectl replace` does; return status and answer."""
-        code, found = self._cluster.request("GET", self.path)
-        if code == 404:
-            status, answer = self._cluster.request("POST", self.path.rsplit("/", 1)[0] + _STRICT, document)
-        else:
+        """Put the object there whole, as a person's `kubectl replace` does, and again where the operator wrote its
+        status between look and write; return status and answer.
+        """
+        while True:
+            code, found = self._cluster.request("GET", self.path)
+            if code == 404:
+                return self._cluster.request("POST", self.path.rsplit("/", 1)[0] + _STRICT, document)
             version = {"resourceVersion": found["metadata"]["resourceVersion"]}
             replaced = document | {"metadata": document["metadata"] | version}
             status, answer = self._cluster.request("PUT", self.path + _STRICT, replaced)
-        return status, answer
+            if status != 409:
+                return status, answer
 
     def wait_until_seen(self, generation: int) -> tuple[bool, str]:
         """Wait for the operator's verdict on a generation; return whether it is accepted, and the message."""
