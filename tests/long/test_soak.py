@@ -242,7 +242,7 @@ async def hold_twice(soak: Soak, began: float) -> None:
 async def test_a_route_under_mixed_load_stays_as_it_was(soak: Soak) -> None:
     began = time.monotonic()
     until = began + SECONDS
-    prompt_1mb = "tell me all of it " * (MIB // 18)
+    prompt_1mb = "tell me all of it " * (1_000_000 // 18)
     clients = [
         *(repeat(lambda: soak.ask("LLM", REMOTE_PROMPT), 0.1, until) for _ in range(4)),
         *(repeat(lambda: soak.ask("LLM stream", REMOTE_PROMPT, stream=True), 0.1, until) for _ in range(2)),
