@@ -16,7 +16,8 @@ def prepare_items(items: list[pytest.Item], folder: Path) -> None:
     for item in items:
         if folder in item.path.parents:
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
-            item.add_marker(pytest.mark.timeout(300))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(300))
             if missing:
                 item.add_marker(
                     pytest.mark.skip(reason=f"not installed: {', '.join(missing)}; run `make venv`")
