@@ -7,7 +7,8 @@ for the next, which starts over. Without a replica that shares the disk, the kee
 while (`keeper.store`).
 
 A lost request is recorded with status 500: its client saw the ingress's own 500 or a broken stream, never a
-complete answer. It is timed to the last write of its process, the last sign of life that there is.
+complete answer. It is timed to the file's last change, which the kernel notes of a mapped page only when that is first
+written to: within seconds of the process's last sign of life.
 """
 
 import logging
