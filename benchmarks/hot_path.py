@@ -49,6 +49,7 @@ from hybridroute_serve.router.path_client import PathAnswer
 from hybridroute_serve.routing.embedding import load_static_embedder
 from hybridroute_serve.upstream.replica import LlmProxyReplica
 from hybridroute_serve.wire.asgi import ASGIApp
+from hybridroute_serve.wire.http_protocol import HttpProtocol
 
 KEY: Final = "sk-benchmark-0123456789"
 TOKEN: Final = "internal-token-of-a-benchmark"
@@ -123,7 +124,6 @@ async def ask(port: int, count: int, *, stream: bool) -> list[bytes]:
 class _Body:
     def __init__(self, messages: asyncio.Queue[MutableMapping[str, Any]]) -> None:
         self._messages = messages
-
         self._more = True
 
     async def readany(self) -> bytes:
@@ -133,6 +133,9 @@ class _Body:
             self._more = message.get("more_body", False)
             body = message.get("body", b"")
         return body
+
+    def at_eof(self) -> bool:
+        return not self._more
 
 
 class CalledPath:
@@ -202,11 +205,12 @@ class Rig:
             router._parts = replace(router._parts, paths=CalledPath(llm_proxy))  # type: ignore[arg-type]
 
     async def serve(self, name: str, app: ASGIApp) -> None:
-        """Serve an application as Serve's replicas do: uvicorn with httptools."""
+        """Serve an application as Serve's replicas do: uvicorn with our protocol."""
         config = uvicorn.Config(
             app,
             host=HOST,
             port=self.ports[name],
+            http=HttpProtocol,
             access_log=False,
             log_level="warning",
             timeout_keep_alive=90,

@@ -19,6 +19,7 @@ from ray.serve import Application
 from ray.serve._private import http_util
 
 from hybridroute_serve.wire.asgi import ASGIApp
+from hybridroute_serve.wire.http_protocol import use_http_protocol
 
 __all__ = ["bind_application", "collect_seldom", "replica_name"]
 
@@ -49,6 +50,7 @@ def bind_application(
         async def __serve_build_asgi_app__(self) -> ASGIApp:
             _configure_logging()
             _ignore_steering_headers()
+            use_http_protocol()
             collect_seldom()
             self._app = await make(self._args)
             return self._app

@@ -261,7 +261,7 @@ class Attempt:
             if released:
                 if self._first_byte_seconds is None:
                     await self._commit(response)
-                await self._pass_on(released)
+                await self._pass_on(released, more=not stream.done)
             if not chunk:
                 break
         if not stream.committed:
@@ -270,13 +270,13 @@ class Attempt:
             # The upstream's own error event has been passed on and says why.
             self._outcome = Outcome.CUT
             self._log_failure("error event in the stream")
+            await self._pass_on(b"", more=False)
         elif not stream.complete:
             raise InvalidAnswerError("stream ended early")
         else:
             self._outcome = Outcome.OK
             if not stream.done:
-                await self._pass_on(_DONE_EVENT)
-        await self._pass_on(b"", more=False)
+                await self._pass_on(_DONE_EVENT, more=False)
 
     async def _pass_on(self, chunk: bytes, *, more: bool = True) -> None:
         self._client_blocked = True

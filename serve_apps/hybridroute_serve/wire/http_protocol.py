@@ -1,0 +1,70 @@
+"""uvicorn's HTTP protocol with a response's head and the first of its body in one write.
+
+uvicorn writes the head when the response starts, and uvloop makes each write a system call at once: every answer would
+leave as two segments, for which each process on its way wakes twice. The head is held until the body's first bytes
+come, or until the loop's next turn.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.config import HTTP_PROTOCOLS
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+__all__ = ["HoldingTransport", "HttpProtocol", "use_http_protocol"]
+
+_HEAD = b"HTTP/1.1 "
+_LONG_BYTES = 64 * 1024
+"""A body that is longer is not copied behind its head."""
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin with a transport that holds heads."""
+        super().connection_made(HoldingTransport(transport, self.loop))  # type: ignore[arg-type]
+
+
+class HoldingTransport:
+    """A transport that holds what begins a response until more comes, or the loop turns."""
+
+    __slots__ = ("_held", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Write at once, or hold what looks like a head; a body that does is late by a turn, and in order."""
+        held = self._held
+        if held:
+            self._held = b""
+            if len(data) > _LONG_BYTES:
+                self._transport.writelines((held, data))
+            else:
+                self._transport.write(held + data)
+        elif data.startswith(_HEAD):
+            self._held = data
+            self._loop.call_soon(self._flush)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Close behind what is held."""
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        held, self._held = self._held, b""
+        if held:
+            self._transport.write(held)
+
+
+def use_http_protocol() -> None:
+    """Make it the protocol of every server that this process starts: Serve leaves the choice to uvicorn."""
+    HTTP_PROTOCOLS["auto"] = f"{__name__}:{HttpProtocol.__name__}"
