@@ -49,22 +49,36 @@ class Excess:
 
 @dataclass(slots=True)
 class _Bucket:
+    """One limit of one client, as this replica keeps it."""
+
+    limit: int
+    """The route's."""
+    replicas: int
+    part: float
+    """Of the limit, this replica's."""
+    capacity: float
     level: float
     at: float
 
-    def refill(self, per_minute: float, capacity: float, now: float) -> None:
-        level = self.level
+    @classmethod
+    def full(cls, limit: int, replicas: int, now: float) -> "_Bucket":
+        """Make one: even where the replica's part of the limit is less, it holds one request."""
+        part = limit / replicas
+        capacity = max(1.0, part)
+        return cls(limit, replicas, part, capacity, level=capacity, at=now)
+
+    def refill(self, now: float) -> None:
+        """Let in what the time since the last look brings."""
         if now > self.at:
-            level += (now - self.at) * per_minute / _MINUTE_SECONDS
+            self.level = min(self.capacity, self.level + (now - self.at) * self.part / _MINUTE_SECONDS)
             self.at = now
-        self.level = min(capacity, level)
 
 
 class RateLimits:
     """The buckets of one router replica."""
 
     def __init__(self) -> None:
-        self._buckets: dict[tuple[str, LimitKind], _Bucket] = {}
+        self._buckets: dict[LimitKind, dict[str, _Bucket]] = {kind: {} for kind in LimitKind}
 
     def admit_request(self, client: Client, now: float, *, replicas: int) -> Excess | None:
         """Count a request. None when it is within the limit."""
@@ -91,11 +105,9 @@ class RateLimits:
         for kind, limit in limits:
             if limit is None:
                 continue
-            part = limit / replicas
-            capacity = _capacity(part)
-            bucket = self._bucket(client, kind, part, capacity, now)
+            bucket = self._bucket(client, kind, limit, replicas, now)
             left = int(bucket.level * replicas) if bucket.level > 0 else 0
-            reset_seconds = (capacity - bucket.level) * _MINUTE_SECONDS / part
+            reset_seconds = (bucket.capacity - bucket.level) * _MINUTE_SECONDS / bucket.part
             names = _HEADERS[kind]
             shown.append((names[0], b"%d" % limit))
             shown.append((names[1], b"%d" % (min(limit, left))))
@@ -109,27 +121,24 @@ class RateLimits:
             return None
         if asked > limit:
             return Excess(kind, limit, asked, None)
-        part = limit / replicas
-        capacity = _capacity(part)
-        bucket = self._bucket(client, kind, part, capacity, now)
-        needed = min(capacity, asked)
+        bucket = self._bucket(client, kind, limit, replicas, now)
+        needed = min(bucket.capacity, asked)
         # A billionth is what floating point loses in a refill.
         if bucket.level < needed - 1e-9:
-            return Excess(kind, limit, asked, (needed - bucket.level) * _MINUTE_SECONDS / part)
+            return Excess(kind, limit, asked, (needed - bucket.level) * _MINUTE_SECONDS / bucket.part)
         bucket.level -= asked
         return None
 
-    def _bucket(self, client: Client, kind: LimitKind, part: float, capacity: float, now: float) -> _Bucket:
-        bucket = self._buckets.get((client.name, kind))
-        if bucket is None:
-            bucket = self._buckets[client.name, kind] = _Bucket(capacity, now)
-        bucket.refill(part, capacity, now)
+    def _bucket(self, client: Client, kind: LimitKind, limit: int, replicas: int, now: float) -> _Bucket:
+        buckets = self._buckets[kind]
+        bucket = buckets.get(client.name)
+        if bucket is None or bucket.replicas != replicas or bucket.limit != limit:
+            before, bucket = bucket, _Bucket.full(limit, replicas, now)
+            if before is not None:
+                bucket.level, bucket.at = min(bucket.capacity, before.level), before.at
+            buckets[client.name] = bucket
+        bucket.refill(now)
         return bucket
-
-
-def _capacity(part: float) -> float:
-    """What a full bucket holds: one request even where the replica's part of the limit is less."""
-    return max(1.0, part)
 
 
 def _format_reset(seconds: float) -> bytes:

@@ -125,7 +125,7 @@ class DollarAccounts:
 
     def is_budgeted(self, client: str | None) -> bool:
         """Say whether this client's attempts are paid from any account; if not, no bound is needed."""
-        return bool(self._names(client))
+        return any(map(self._may_be_budgeted, _accounts_of(client)))
 
     async def reserve(self, attempt_id: str, client: str | None, nano_usd: int) -> Reservation | Denied:
         """Reserve an attempt's upper bound from the route's account and the client's, or from none.

@@ -80,8 +80,7 @@ class Admission:
 
     def _shares(self) -> int:
         # A replica that serves is there, whatever the ingress has counted so far.
-        replicas = self._replicas()
-        return max(1, replicas)
+        return self._replicas() or 1
 
     def _check(self, excess: Excess | None) -> None:
         if excess is None:

@@ -165,8 +165,7 @@ class UpstreamGuard:
         hedged: bool,
     ) -> NextAttempt | None:
         """Say what to send beside an attempt that has just been sent, should it be slow."""
-        terms = HedgeTerms(enabled=upstreams.policy.retries.hedging)
-        if not terms.enabled:
+        if not upstreams.policy.retries.hedging:
             return None
         now = self.clock()
         return plan_hedge(
@@ -176,7 +175,7 @@ class UpstreamGuard:
             streamed=streamed,
             hedged=hedged,
             seen=under_way.latencies,
-            terms=terms,
+            terms=HedgeTerms(enabled=True),
             tokens=self.bucket.tokens(now),
             elapsed_seconds=0.0,
             now=now,
@@ -186,13 +185,15 @@ class UpstreamGuard:
         """Take the plan's token and let it through; None when either is gone by now: plan again."""
         now = self.clock()
         first = plan.kind is AttemptKind.FIRST
-        offer = to.breaker.offer(now)
-        if offer is Admission.REFUSE or (offer is Admission.PROBE and not first):
-            return None
-        if plan.weight > 0 and not self.bucket.try_withdraw(plan.weight, now):
-            return None
-        self._hedges += plan.kind is AttemptKind.HEDGE
-        return to.breaker.admit(now, first=first)
+        if plan.weight > 0:
+            offer = to.breaker.offer(now)
+            if offer is Admission.REFUSE or (offer is Admission.PROBE and not first):
+                return None
+            if not self.bucket.try_withdraw(plan.weight, now):
+                return None
+        permit = to.breaker.admit(now, first=first)
+        self._hedges += permit is not None and plan.kind is AttemptKind.HEDGE
+        return permit
 
     def record(
         self,
@@ -213,7 +214,7 @@ class UpstreamGuard:
             Verdict.NEUTRAL if blameless and failed else rule.verdict,
             now,
             alternative=failed and upstreams.has_alternative(to, now),
-            tokens=self.bucket.tokens(now),
+            tokens=self.bucket.tokens(now) if failed else 0.0,
             weight=rule.weight,
             retry_after_seconds=(end.failure.retry_after_seconds if end.failure else None) or 0.0,
         )

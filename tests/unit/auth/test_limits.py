@@ -59,6 +59,20 @@ def test_a_part_of_less_than_one_request_still_serves_one():
     assert limits.admit_request(client, 0.0, replicas=4).retry_after_seconds == pytest.approx(240.0)
 
 
+def test_another_limit_or_number_of_replicas_does_not_forget_what_was_used():
+    limits = RateLimits()
+
+    assert limits.admit_tokens(a_client(tokens=100), 80, 0.0, replicas=1) is None
+    assert limits.admit_tokens(
+        a_client(tokens=200), 21, 0.0, replicas=1
+    ).retry_after_seconds == pytest.approx(0.3)
+    # Half of the limit is this replica's now: 20 are left, and 50 come in a minute.
+    assert limits.admit_tokens(
+        a_client(tokens=100), 21, 0.0, replicas=2
+    ).retry_after_seconds == pytest.approx(1.2)
+    assert limits.admit_tokens(a_client(tokens=100), 21, 1.2, replicas=2) is None
+
+
 def test_headers_are_openais():
     limits, client = RateLimits(), a_client(requests=60, tokens=6000)
     limits.admit_request(client, 0.0, replicas=1)

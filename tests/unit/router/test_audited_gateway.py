@@ -276,6 +276,8 @@ async def test_a_route_that_no_longer_asks_for_audits_misses_none(route: Audited
 
 
 async def test_a_copy_takes_no_retry_token(route: AuditedRoute) -> None:
+    # The copy of the route's first request is on its way until then.
+    await route.is_compared(1)
     route.upstream.default = answer_status(500)
     asked = len(route.upstream.requests)
     answer = await route.ask()
