@@ -193,6 +193,30 @@ async def test_a_stream_is_passed_through_byte_for_byte(bench):
     assert bench.ledger.record.stream
 
 
+async def test_what_arrives_with_a_streams_end_leaves_with_it(bench):
+    async def whole(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=sse("a") + b"data: [DONE]\n\n", content_type="text/event-stream")
+
+    bench.paths.handlers[PathName.SLM] = whole
+
+    answer = await bench.chat(CARD, stream=True)
+
+    assert answer.chunks == [sse("a") + b"data: [DONE]\n\n"]
+    assert bench.ledger.record.outcome is Outcome.OK
+
+
+async def test_a_stream_that_ends_without_done_is_cut(bench):
+    bench.paths.handlers[PathName.SLM] = streaming([sse("a"), sse("b")])
+
+    answer = await bench.chat(CARD, stream=True)
+
+    assert answer.body == sse("a") + sse("b")
+    assert (bench.ledger.record.outcome, bench.ledger.record.error_code) == (
+        Outcome.CUT,
+        ErrorCode.STREAM_CUT,
+    )
+
+
 async def test_a_cut_stream_ends_with_an_error_event_and_no_done(bench):
     bench.paths.handlers[PathName.SLM] = streaming([sse("a"), b'data: {"cho'], then="cut")
 

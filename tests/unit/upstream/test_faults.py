@@ -94,6 +94,7 @@ async def test_a_stream(bench: ProxyBench, upstream: ScriptedUpstream) -> None:
     assert answer.status == 200
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.body == b"".join([*HELLO, finish_event(), DONE])
+    assert answer.chunks[-1].endswith(DONE), "the stream's end is no message of its own"
     assert bench.ledger.report.outcome is Outcome.OK
     assert bench.ledger.report.usage == USAGE
     assert bench.ledger.report.cost_nano_usd == USAGE_COST
