@@ -18,13 +18,11 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, MutableMapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final, TextIO
 
 import uvicorn
@@ -33,19 +31,18 @@ import yaml
 from benchmarks.bare import BareLlmProxy, BareRouter
 from benchmarks.fast_upstream import FastProtocol
 from benchmarks.gateway_report import shown
+from benchmarks.merged import CalledPath
 from benchmarks.outage import named
 from benchmarks.peers import CLIENTS_FILE, GENEROUS_LIMITS, Demand, route_document
 from benchmarks.provider import HOST, free_port
 
 from hybridroute_api.serving import KeeperArgs, LlmProxyArgs, RouterArgs
 from hybridroute_api.v1alpha1.resource import HybridRoute
-from hybridroute_api.vocabulary import InternalHeader
 from hybridroute_cli.upstreams import find_upstreams
 from hybridroute_render.live import render_live_policy
 from hybridroute_serve.apps.replica import collect_seldom
 from hybridroute_serve.keeper.app import build_keeper_app
 from hybridroute_serve.router.app import RouterApp
-from hybridroute_serve.router.path_client import PathAnswer
 from hybridroute_serve.routing.embedding import load_static_embedder
 from hybridroute_serve.upstream.replica import LlmProxyReplica
 from hybridroute_serve.wire.asgi import ASGIApp
@@ -121,62 +118,6 @@ async def ask(port: int, count: int, *, stream: bool) -> list[bytes]:
     return failed
 
 
-class _Body:
-    def __init__(self, messages: asyncio.Queue[MutableMapping[str, Any]]) -> None:
-        self._messages = messages
-        self._more = True
-
-    async def readany(self) -> bytes:
-        body = b""
-        while self._more and not body:
-            message = await self._messages.get()
-            self._more = message.get("more_body", False)
-            body = message.get("body", b"")
-        return body
-
-    def at_eof(self) -> bool:
-        return not self._more
-
-
-class CalledPath:
-    """In the place of `path_client.PathClient`: calls the llm-proxy. Roughly: failures are not told apart."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    @asynccontextmanager
-    async def send_request(
-        self,
-        _path: Any,
-        operation: str,
-        body: bytes,
-        headers: list[tuple[bytes, bytes]],
-        *,
-        internal: dict[InternalHeader, str],
-        stream: bool,
-        first_byte_seconds: float,
-        **_: Any,
-    ) -> AsyncIterator[PathAnswer]:
-        own = {**internal, InternalHeader.TOKEN: TOKEN}
-        headers = [*headers, *((name.encode(), value.encode()) for name, value in own.items())]
-        scope = {"type": "http", "method": "POST", "path": operation, "root_path": "", "headers": headers}
-        messages: asyncio.Queue[MutableMapping[str, Any]] = asyncio.Queue()
-
-        async def receive() -> MutableMapping[str, Any]:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        task = asyncio.create_task(self._app(scope, receive, messages.put))
-        async with asyncio.timeout(first_byte_seconds):
-            start = await messages.get()
-            whole = None if stream else (await messages.get())["body"]
-        answered = tuple(start["headers"])
-        if whole is not None:
-            yield PathAnswer(start["status"], answered, body=whole)
-        else:
-            yield PathAnswer(start["status"], answered, response=SimpleNamespace(content=_Body(messages)))
-        await task
-
-
 @dataclass(slots=True)
 class Rig:
     """Ports of what runs in the loop."""
@@ -202,7 +143,7 @@ class Rig:
         await self.serve("llm-proxy", llm_proxy)
         await self.serve("router", router)
         if kind == "merged":
-            router._parts = replace(router._parts, paths=CalledPath(llm_proxy))  # type: ignore[arg-type]
+            router._parts = replace(router._parts, paths=CalledPath(llm_proxy, TOKEN, router._parts.paths))  # type: ignore[arg-type]
 
     async def serve(self, name: str, app: ASGIApp) -> None:
         """Serve an application as Serve's replicas do: uvicorn with our protocol."""
