@@ -30,7 +30,8 @@ from hybridroute_serve.router.audit import Auditor
 from hybridroute_serve.router.backends import BackendMonitor
 from hybridroute_serve.router.cascade import CascadeDesk
 from hybridroute_serve.router.conversations import Conversations
-from hybridroute_serve.router.exchange import OPERATIONS, Exchange, RouterParts
+from hybridroute_serve.router.exchange import OPERATIONS, Exchange
+from hybridroute_serve.router.parts import RouterParts
 from hybridroute_serve.router.path_client import PathClient
 from hybridroute_serve.router.policy import PolicyHolder
 from hybridroute_serve.router.recall import Recall

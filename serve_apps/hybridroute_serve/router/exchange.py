@@ -1,41 +1,32 @@
-"""One request through the router: read, decide, hand on, stream back, record. The record is written whatever happens.
+"""One request through the router: read, decide, hand on, record. The record is written whatever happens.
 
-The body travels on as it came. Bytes of a committed stream are passed through untouched; the only thing the router ever
-adds to one is the error event when the path breaks off.
+The body travels on as it came. What the client is sent is `reply`'s.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Protocol
 
-import aiohttp
 import msgspec
 
-from hybridroute_api.records import CascadeCheck, DecisionRecord, OpenRequest
+from hybridroute_api.records import CascadeCheck
 from hybridroute_api.serving import LivePolicy
-from hybridroute_api.standing import DriftStanding
-from hybridroute_api.vocabulary import Api, ErrorCode, Gate, Header, InternalHeader, Outcome, PathName
-from hybridroute_serve.costs.pricing import format_usd, price_busy_seconds
-from hybridroute_serve.router.admission import Admission, AdmissionError
-from hybridroute_serve.router.audit import AskedRequest, Auditor, DrawnRequest
-from hybridroute_serve.router.cascade import Cascade, CascadeDesk
-from hybridroute_serve.router.conversations import Conversations
-from hybridroute_serve.router.path_client import PathAnswer, PathClient, PathFailure
-from hybridroute_serve.router.patience import Patience, path_seconds, read_patience
-from hybridroute_serve.router.policy import ActivePolicy, PolicyHolder
+from hybridroute_api.vocabulary import Api, ErrorCode, Gate, InternalHeader, Outcome, PathName
+from hybridroute_serve.router.admission import AdmissionError
+from hybridroute_serve.router.audit import AskedRequest
+from hybridroute_serve.router.cascade import Cascade
+from hybridroute_serve.router.parts import RouterParts
+from hybridroute_serve.router.path_client import PathAnswer, PathFailure
+from hybridroute_serve.router.patience import path_seconds, read_patience
+from hybridroute_serve.router.policy import ActivePolicy
 from hybridroute_serve.router.progress import Progress
-from hybridroute_serve.router.recall import Recall
+from hybridroute_serve.router.reply import Reply
 from hybridroute_serve.router.request_facts import request_facts
-from hybridroute_serve.router.slm_guard import SlmGuard
 from hybridroute_serve.router.unaffordable import say_unaffordable
 from hybridroute_serve.routing.by_artifact import CalibratedPolicy
-from hybridroute_serve.routing.cascade import describe_check
 from hybridroute_serve.routing.decision import decide_route, needs_scores, plan_failover, plan_unaffordable
-from hybridroute_serve.routing.facts import PathHealth, RequestFacts
+from hybridroute_serve.routing.facts import RequestFacts
 from hybridroute_serve.routing.route_decision import RouteDecision
 from hybridroute_serve.wire.asgi import (
     BodyTooLargeError,
@@ -47,31 +38,22 @@ from hybridroute_serve.wire.asgi import (
     read_body,
     refuse_encoded_body,
     request_headers,
-    send_answer,
-    send_chunk,
-    send_error,
-    send_start,
 )
 from hybridroute_serve.wire.errors import (
-    ErrorAnswer,
     InvalidRequest,
     body_too_large,
-    deadline_event,
     internal_error,
     invalid_request,
-    path_timeout,
-    path_unavailable,
     read_error_code,
     read_error_message,
     rejection,
     starting,
-    stream_cut_event,
     unsupported_encoding,
 )
-from hybridroute_serve.wire.headers import headers_for_client, headers_for_provider
+from hybridroute_serve.wire.headers import headers_for_provider
 from hybridroute_serve.wire.requests import ParsedRequest, parse_request
 
-__all__ = ["Exchange", "RequestJournal", "RouterParts"]
+__all__ = ["OPERATIONS", "Exchange"]
 
 _log = logging.getLogger(__name__)
 
@@ -80,50 +62,7 @@ OPERATIONS = {Api.CHAT_COMPLETIONS: "/v1/chat/completions", Api.COMPLETIONS: "/v
 _STATUS_CLIENT_GONE = 499
 _MOST_HEADER_BYTES = 8192
 """Of those that go on to a path: its ingress refuses more than 16 KB with what is added to them."""
-_TAIL_BYTES = 64
-_DONE = b"[DONE]"
-_RATE_LIMIT_PREFIX = b"x-ratelimit-"
-_KEPT_FROM_A_FAILURE = frozenset({Header.RETRY_BUDGET.encode(), Header.RESETS_AT.encode()})
-"""What the client is told although another path answered in the end."""
 _FAILURE_GATES = frozenset({Gate.HEALTH, Gate.OVERFLOW})
-
-
-class RequestJournal(Protocol):
-    """Where opens and records go; both return at once."""
-
-    def open_request(self, request: OpenRequest) -> None:
-        """Note a request that is about to be handed on."""
-        ...
-
-    def close_request(self, record: DecisionRecord) -> None:
-        """Note how a request ended."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class RouterParts:
-    """What every request of one replica shares."""
-
-    route: str
-    replica: str
-    policies: PolicyHolder
-    health: Callable[[], PathHealth]
-    standing: Callable[[], DriftStanding | None]
-    """What the keeper says of drift; None before it has said anything."""
-    paths: PathClient
-    journal: RequestJournal
-    conversations: Conversations
-    admission: Admission
-    cascade: CascadeDesk
-    auditor: Auditor
-    slm_guard: SlmGuard
-    slm_recall: Recall
-    scoring: Executor
-    """Where scores are computed that take milliseconds, one request's after the other's."""
-    make_request_id: Callable[[], str]
-    wall_clock: Callable[[], float]
-    """Unix seconds."""
-    monotonic_clock: Callable[[], float]
 
 
 class _Accepted(msgspec.Struct, frozen=True):
@@ -149,8 +88,6 @@ class Exchange:
         self._api = api
         self._scope = scope
         self._receive = receive
-        self._send = send
-        self._started = parts.monotonic_clock()
         self._so_far = Progress(
             request_id=parts.make_request_id(),
             route=parts.route,
@@ -158,12 +95,8 @@ class Exchange:
             api=api,
             received_at=parts.wall_clock(),
         )
-        self._patience: Patience | None = None
-        self._drawn: DrawnRequest | None = None
+        self._reply = Reply(parts, self._so_far, send)
         self._failed_over = False
-        self._kept_headers: dict[bytes, bytes] = {}
-        self._slm_seconds: float | None = None
-        """What the SLM was given for an answer that the cascade did not pass."""
 
     async def run(self) -> None:
         """Serve the request and write its record."""
@@ -179,14 +112,14 @@ class Exchange:
             _log.exception("request failed request_id=%s", so_far.request_id)
             if so_far.status:
                 raise
-            await self._refuse(internal_error(), Outcome.UPSTREAM_ERROR)
+            await self._reply.refuse(internal_error(), Outcome.UPSTREAM_ERROR)
         finally:
-            self._parts.journal.close_request(so_far.to_record(self._elapsed()))
+            self._parts.journal.close_request(so_far.to_record(self._reply.elapsed()))
 
     async def _serve(self) -> None:
         active = self._parts.policies.active
         if active is None:
-            await self._refuse(starting(), Outcome.UPSTREAM_ERROR)
+            await self._reply.refuse(starting(), Outcome.UPSTREAM_ERROR)
             return
         self._so_far.policy = active.document
         self._so_far.terms = active.calibrated.terms if active.calibrated is not None else None
@@ -194,13 +127,13 @@ class Exchange:
             accepted = await self._let_in(active)
         except AdmissionError as error:
             outcome = Outcome.REJECTED if error.answer.status < 500 else Outcome.UPSTREAM_ERROR
-            await self._refuse(error.answer, outcome)
+            await self._reply.refuse(error.answer, outcome)
         except BodyTooLargeError as error:
-            await self._refuse(body_too_large(error.limit_bytes), Outcome.CLIENT_ERROR)
+            await self._reply.refuse(body_too_large(error.limit_bytes), Outcome.CLIENT_ERROR)
         except EncodedBodyError as error:
-            await self._refuse(unsupported_encoding(error.encoding), Outcome.CLIENT_ERROR)
+            await self._reply.refuse(unsupported_encoding(error.encoding), Outcome.CLIENT_ERROR)
         except InvalidRequest as error:
-            await self._refuse(invalid_request(error), Outcome.CLIENT_ERROR)
+            await self._reply.refuse(invalid_request(error), Outcome.CLIENT_ERROR)
         else:
             await self._decide_and_hand_on(accepted)
 
@@ -209,7 +142,7 @@ class Exchange:
         admission = self._parts.admission
         self._so_far.client = client = admission.identify(self._scope, active)
         admission.count_request(client)
-        self._patience = read_patience(self._scope, self._started)
+        self._reply.patience = read_patience(self._scope, self._reply.started)
         refuse_encoded_body(self._scope)
         body = await read_body(self._scope, self._receive, active.document.max_body_bytes)
         self._so_far.parsed = parsed = parse_request(body, self._api)
@@ -244,14 +177,16 @@ class Exchange:
             refused = decision.rejection
             outcome = Outcome.CLIENT_ERROR if refused.code is ErrorCode.MODEL_NOT_FOUND else Outcome.REJECTED
             outcome = Outcome.UPSTREAM_ERROR if refused.code is ErrorCode.PATH_UNAVAILABLE else outcome
-            await self._refuse(rejection(refused.status, refused.code, refused.message), outcome)
+            await self._reply.refuse(rejection(refused.status, refused.code, refused.message), outcome)
             return
         self._parts.journal.open_request(self._so_far.to_open(parsed, decision, active.document))
-        self._drawn = self._parts.auditor.draw(self._so_far, self._parts.health)
+        self._reply.drawn = self._parts.auditor.draw(self._so_far, self._parts.health)
         await self._hand_on(accepted, decision)
-        if self._drawn is not None:
+        if self._reply.drawn is not None:
             asked = AskedRequest(OPERATIONS[self._api], accepted.body, accepted.headers)
-            self._parts.auditor.copy(self._drawn, asked, self._so_far, elapsed_seconds=self._elapsed())
+            self._parts.auditor.copy(
+                self._reply.drawn, asked, self._so_far, elapsed_seconds=self._reply.elapsed()
+            )
 
     async def _score_aside(
         self, policy: CalibratedPolicy, facts: RequestFacts, document: LivePolicy
@@ -278,22 +213,22 @@ class Exchange:
                 if isinstance(answer, PathAnswer):
                     onward = self._look_at(answer, looked_at)
                     if onward is None:
-                        await self._answer(answer, path)
+                        await self._reply.pass_answer(answer, path)
                         return
                 elif cascade is not None and decision.gate is Gate.CASCADE:
                     onward = cascade.let_stand(answer, self._parts.monotonic_clock())
-                    if cascade.whole_answer is None and self._seconds_left() == 0.0:
-                        await self._fail(answer, path)
+                    if cascade.whole_answer is None and self._reply.seconds_left() == 0.0:
+                        await self._reply.pass_failure(answer, path)
                         return
                     self._so_far.decision = onward
                     if cascade.whole_answer is not None:
-                        await self._answer(cascade.whole_answer, PathName.SLM)
+                        await self._reply.pass_answer(cascade.whole_answer, PathName.SLM)
                         return
                 else:
                     onward = self._plan_onward(decision, answer, accepted.policy)
                     self._so_far.decision = onward or decision
                     if onward is None or onward.path is path:
-                        await self._fail(answer, path)
+                        await self._reply.pass_failure(answer, path)
                         return
                 _log.info(
                     "moved request_id=%s from=%s outcome=%s gate=%s",
@@ -327,7 +262,7 @@ class Exchange:
         self._so_far.cascade = cascade.check
         if onward is not None:
             self._so_far.decision = onward
-            self._slm_seconds = self._elapsed()
+            self._reply.slm_seconds = self._reply.elapsed()
         return onward
 
     @asynccontextmanager
@@ -338,7 +273,7 @@ class Exchange:
         # The headers of a stream that is held come with its last held token.
         soon = accepted.parsed.stream and cascade is None
         seconds = path_seconds(decision, accepted.policy, stream=soon)
-        left = self._seconds_left()
+        left = self._reply.seconds_left()
         guard = self._parts.slm_guard if path is PathName.SLM else None
         permit = guard.begin(self._parts.monotonic_clock()) if guard else None
         outcome: Outcome | None = None
@@ -376,7 +311,7 @@ class Exchange:
             headers[InternalHeader.CLIENT] = self._so_far.client.name
         if cascade is not None:
             headers[InternalHeader.CASCADE_TOKENS] = str(cascade.tokens)
-        if cascade is None and self._slm_seconds is not None and decision.path is PathName.SLM:
+        if cascade is None and self._reply.slm_seconds is not None and decision.path is PathName.SLM:
             headers[InternalHeader.ATTEMPT] = "2"
         if self._failed_over:
             headers[InternalHeader.FAILED_OVER] = "1"
@@ -389,13 +324,11 @@ class Exchange:
         self, decision: RouteDecision, failure: PathFailure, policy: LivePolicy
     ) -> RouteDecision | None:
         """Say where the request goes after a path could not serve it; the same path: nowhere, by the budget gate."""
-        if self._seconds_left() == 0.0:
+        if self._reply.seconds_left() == 0.0:
             return None
-        for name, value in failure.headers:
-            if name.lower() in _KEPT_FROM_A_FAILURE:
-                self._kept_headers[name.lower()] = value
+        self._reply.keep_headers(failure)
         if failure.outcome is Outcome.UNAFFORDABLE:
-            detail = say_unaffordable(failure, self._kept_headers, policy, self._so_far.client)
+            detail = say_unaffordable(failure, self._reply.kept_headers, policy, self._so_far.client)
             return plan_unaffordable(decision, policy.budget, self._parts.health(), detail)
         onward = plan_failover(
             decision, failure.outcome, read_error_code(failure.body), read_error_message(failure.body)
@@ -404,121 +337,3 @@ class Exchange:
             self._so_far.failed_over_from = decision.path
             self._failed_over = onward.path is PathName.LLM and onward.gate in _FAILURE_GATES
         return onward
-
-    async def _answer(self, answer: PathAnswer, path: PathName) -> None:
-        so_far = self._so_far
-        so_far.first_byte_seconds = self._elapsed()
-        so_far.answered_by = path
-        so_far.outcome = Outcome.OK
-        so_far.status = answer.status
-        key = so_far.parsed.next_conversation_key if so_far.parsed else None
-        if key is not None:
-            self._parts.conversations.remember_path(key, path)
-        if self._drawn is not None:
-            self._drawn.begin(answer.headers)
-        if answer.response is None:
-            self._keep(answer.body or b"")
-            cost = self._cost_header(answer, path)
-            await send_answer(
-                self._send, answer.status, answer.body or b"", [*self._headers(answer.headers), *cost]
-            )
-        else:
-            await self._stream(answer, answer.response)
-
-    async def _stream(self, answer: PathAnswer, response: aiohttp.ClientResponse) -> None:
-        await send_start(self._send, answer.status, self._headers(answer.headers))
-        tail, ended = b"", False
-        try:
-            async with asyncio.timeout(self._seconds_left()):
-                while not ended:
-                    chunk = await response.content.readany()
-                    tail = chunk if len(chunk) >= _TAIL_BYTES else (tail + chunk)[-_TAIL_BYTES:]
-                    self._keep(chunk)
-                    # What arrived with the end leaves with it.
-                    ended = response.content.at_eof()
-                    if ended and _DONE not in tail[-_TAIL_BYTES:]:
-                        self._cut(ErrorCode.STREAM_CUT)
-                    # As `send_chunk` does, without a coroutine more a chunk.
-                    await self._send({"type": "http.response.body", "body": chunk, "more_body": not ended})
-        except (aiohttp.ClientError, TimeoutError):
-            late = self._seconds_left() == 0.0
-            self._cut(ErrorCode.TIMEOUT if late else ErrorCode.STREAM_CUT)
-            event = deadline_event() if late else stream_cut_event()
-            # The blank line ends whatever event was cut in its middle.
-            await send_chunk(self._send, b"\n\n" + event, more=False)
-
-    def _keep(self, piece: bytes) -> None:
-        if self._drawn is not None:
-            self._drawn.keep(piece)
-
-    def _cut(self, code: ErrorCode) -> None:
-        self._so_far.outcome = Outcome.CUT
-        self._so_far.error_code = code
-
-    async def _fail(self, failure: PathFailure, path: PathName) -> None:
-        """Pass on the path's own error, or make one for an ingress that answered in its place."""
-        self._so_far.outcome = failure.outcome
-        self._so_far.answered_by = path
-        if failure.body is None:
-            if failure.outcome is Outcome.TIMEOUT:
-                # What was sent may still be worked on, and billed.
-                self._kept_headers[b"x-should-retry"] = b"false"
-                await self._refuse(path_timeout(failure.detail), failure.outcome)
-            else:
-                await self._refuse(path_unavailable(failure.detail), failure.outcome)
-            return
-        self._so_far.status = failure.status
-        self._so_far.error_code = read_error_code(failure.body)
-        await send_answer(self._send, failure.status, failure.body, self._headers(failure.headers))
-
-    async def _refuse(self, error: ErrorAnswer, outcome: Outcome) -> None:
-        self._so_far.status = error.status
-        self._so_far.outcome = outcome
-        self._so_far.error_code = error.code
-        await send_error(self._send, error, self._headers(()))
-
-    def _headers(self, from_path: tuple[tuple[bytes, bytes], ...]) -> list[tuple[bytes, bytes]]:
-        limits = self._parts.admission.headers(self._so_far.client)
-        headers = [
-            (name, value)
-            for name, value in headers_for_client(from_path)
-            # A provider's limits are ours with it, and say nothing to a client that has its own.
-            if name != b"content-length" and not (limits and name.startswith(_RATE_LIMIT_PREFIX))
-        ]
-        named = {name for name, _ in headers}
-        headers += [*limits, *(kept for kept in self._kept_headers.items() if kept[0] not in named)]
-        headers.append((Header.REQUEST_ID.encode(), self._so_far.request_id.encode()))
-        decision = self._so_far.decision
-        if decision is not None:
-            if decision.path is not None:
-                headers.append((Header.PATH.encode(), decision.path.encode()))
-            headers.append((Header.GATE.encode(), decision.gate.encode()))
-            if decision.confidence is not None:
-                headers.append((Header.CONFIDENCE.encode(), f"{decision.confidence:.6f}".encode()))
-        if self._so_far.cascade is not None:
-            headers.append((Header.CASCADE.encode(), describe_check(self._so_far.cascade).encode()))
-        return headers
-
-    def _cost_header(self, answer: PathAnswer, path: PathName) -> list[tuple[bytes, bytes]]:
-        policy = self._so_far.policy
-        assert policy is not None  # noqa: S101 - set before any answer
-        on_slm = self._slm_seconds
-        if on_slm is None:
-            on_slm = self._elapsed() if path is PathName.SLM else 0.0
-        nano_usd = price_busy_seconds(on_slm, policy.slm.machine_hour_nano_usd)
-        if path is PathName.LLM:
-            wanted = InternalHeader.COST_NANO_USD.encode()
-            said = next((value for name, value in answer.headers if name.lower() == wanted), b"")
-            if not said.isdigit():
-                return []
-            nano_usd += int(said)
-        return [(Header.COST_USD.encode(), format_usd(nano_usd).encode())]
-
-    def _elapsed(self) -> float:
-        return self._parts.monotonic_clock() - self._started
-
-    def _seconds_left(self) -> float | None:
-        """Return what is left of the caller's own deadline; None when it named none."""
-        if self._patience is None:
-            return None
-        return self._patience.seconds_left(self._parts.monotonic_clock())
