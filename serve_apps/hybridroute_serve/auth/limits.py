@@ -67,12 +67,6 @@ class _Bucket:
         capacity = max(1.0, part)
         return cls(limit, replicas, part, capacity, level=capacity, at=now)
 
-    def refill(self, now: float) -> None:
-        """Let in what the time since the last look brings."""
-        if now > self.at:
-            self.level = min(self.capacity, self.level + (now - self.at) * self.part / _MINUTE_SECONDS)
-            self.at = now
-
 
 class RateLimits:
     """The buckets of one router replica."""
@@ -137,7 +131,9 @@ class RateLimits:
             if before is not None:
                 bucket.level, bucket.at = min(bucket.capacity, before.level), before.at
             buckets[client.name] = bucket
-        bucket.refill(now)
+        if now > bucket.at:
+            level = bucket.level + (now - bucket.at) * bucket.part / _MINUTE_SECONDS
+            bucket.level, bucket.at = min(bucket.capacity, level), now
         return bucket
 
 

@@ -24,7 +24,7 @@ from hybridroute_serve.upstream.failures import AttemptFailure
 from hybridroute_serve.upstream.relay import AttemptJournal, Relay, RelayRequest
 from hybridroute_serve.upstream.target import AttemptTarget
 from hybridroute_serve.upstream.transport import AttemptTransport
-from hybridroute_serve.wire.asgi import ASGIApp, Receive, Scope, Send, find_header, send_answer
+from hybridroute_serve.wire.asgi import ASGIApp, Receive, Scope, Send, send_answer
 from hybridroute_serve.wire.errors import ErrorAnswer, slm_overloaded
 from hybridroute_serve.wire.logprobs import ask_for_alternatives
 from hybridroute_serve.wire.requests import ParsedRequest
@@ -83,14 +83,14 @@ class _Slm:
                 if unable is not None:
                     await refuse(send, unable, Outcome.CLIENT_ERROR)
                     return
-                await self._serve(self._take(request, scope, send))
+                await self._serve(self._take(request, send))
         except OverloadedError:
             await refuse(send, slm_overloaded(), Outcome.THROTTLED)
 
-    def _take(self, request: RelayRequest, scope: Scope, send: Send) -> "_Task":
+    def _take(self, request: RelayRequest, send: Send) -> "_Task":
         """Return what is to be done. For a cascade the answer is held until its margin is known."""
-        number = int(find_header(scope, InternalHeader.ATTEMPT) or 1)
-        tokens = find_header(scope, InternalHeader.CASCADE_TOKENS)
+        number = int(request.internal.get(InternalHeader.ATTEMPT, 1))
+        tokens = request.internal.get(InternalHeader.CASCADE_TOKENS)
         if tokens is None:
             return _Task(request, send, number, self._parts.journal)
         # Logprobs that the client asked for itself are passed as they come.

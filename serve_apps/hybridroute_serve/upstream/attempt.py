@@ -6,7 +6,7 @@ error event.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -68,6 +68,8 @@ class RelayRequest(msgspec.Struct, frozen=True):
     body: bytes
     headers: list[tuple[bytes, bytes]]
     """Those that may go to the upstream."""
+    internal: Mapping[str, str]
+    """What the router says of it, by `InternalHeader`'s names."""
 
 
 @dataclass(frozen=True, slots=True)

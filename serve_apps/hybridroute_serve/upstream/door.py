@@ -32,7 +32,7 @@ from hybridroute_serve.wire.errors import (
     unauthorized_internal,
     unsupported_endpoint,
 )
-from hybridroute_serve.wire.headers import headers_for_provider, is_internal_token
+from hybridroute_serve.wire.headers import headers_for_provider, is_internal_token, own_headers
 from hybridroute_serve.wire.requests import parse_request
 
 __all__ = ["PathDoor", "ServePath", "read_relay_request", "refuse"]
@@ -114,16 +114,19 @@ async def read_relay_request(path: str, scope: Scope, receive: Receive, limit_by
     """
     api, operation = _OPERATIONS[path]
     body = await read_body(scope, receive, limit_bytes)
-    request_id = find_header(scope, InternalHeader.REQUEST_ID)
+    headers = request_headers(scope)
+    internal = own_headers(headers)
+    request_id = internal.get(InternalHeader.REQUEST_ID)
     if not request_id:
         raise InvalidRequest(None, f"The header {InternalHeader.REQUEST_ID} is missing.")
     return RelayRequest(
         request_id=request_id,
-        gate=find_header(scope, InternalHeader.GATE) or "",
+        gate=internal.get(InternalHeader.GATE, ""),
         operation=operation,
         parsed=parse_request(body, api),
         body=body,
-        headers=headers_for_provider(request_headers(scope)),
+        headers=headers_for_provider(headers),
+        internal=internal,
     )
 
 

@@ -13,7 +13,7 @@ from hybridroute_api.vocabulary import Gate, InternalHeader, Outcome
 from hybridroute_serve.upstream.door import PathDoor, read_relay_request, refuse
 from hybridroute_serve.upstream.failures import AttemptFailure
 from hybridroute_serve.upstream.pursuit import CallerTerms, PursuitParts, RequestPursuit
-from hybridroute_serve.wire.asgi import ASGIApp, Receive, Scope, Send, find_header, send_answer
+from hybridroute_serve.wire.asgi import ASGIApp, Receive, Scope, Send, send_answer
 from hybridroute_serve.wire.errors import starting
 
 __all__ = ["LlmProxyParts", "build_llm_proxy_app"]
@@ -47,9 +47,9 @@ def build_llm_proxy_app(parts: LlmProxyParts) -> ASGIApp:
             return
         request = await read_relay_request(path, scope, receive, policy.max_body_bytes)
         terms = CallerTerms(
-            client=find_header(scope, InternalHeader.CLIENT),
-            failed_over=find_header(scope, InternalHeader.FAILED_OVER) == "1",
-            patience_seconds=_read_seconds(find_header(scope, InternalHeader.DEADLINE_SECONDS)),
+            client=request.internal.get(InternalHeader.CLIENT),
+            failed_over=request.internal.get(InternalHeader.FAILED_OVER) == "1",
+            patience_seconds=_read_seconds(request.internal.get(InternalHeader.DEADLINE_SECONDS)),
             audit=request.gate == Gate.AUDIT,
         )
         failure = await RequestPursuit(parts.pursuit, request, policy, terms, send).run()

@@ -16,6 +16,7 @@ __all__ = [
     "headers_for_provider",
     "headers_from_provider",
     "is_internal_token",
+    "own_headers",
 ]
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
@@ -40,6 +41,8 @@ _FOR_PROVIDER = frozenset(
 
 _FROM_PROVIDER = frozenset({b"content-type", b"retry-after", b"retry-after-ms", b"x-should-retry"})
 _FROM_PROVIDER_PREFIXES = (b"openai-", b"x-ratelimit-")
+
+_OWN_PREFIX = b"x-hybridroute-"
 
 _NOT_FOR_CLIENT = HOP_BY_HOP | {
     b"date",
@@ -83,6 +86,15 @@ def headers_for_client(path_headers: RawHeaders) -> list[tuple[bytes, bytes]]:
     headers = [(name.lower(), value) for name, value in path_headers]
     dropped = _NOT_FOR_CLIENT | _named_in_connection(headers)
     return [(name, value) for name, value in headers if name not in dropped]
+
+
+def own_headers(request_headers: RawHeaders) -> dict[str, str]:
+    """Return what the route itself says in a request between its applications, by `InternalHeader`'s names."""
+    return {
+        name.decode("latin-1"): value.decode("latin-1")
+        for name, value in request_headers
+        if name.startswith(_OWN_PREFIX)
+    }
 
 
 def is_internal_token(presented: str | None, expected: str) -> bool:
