@@ -94,14 +94,11 @@ class Reply:
         tail, ended = b"", False
         try:
             async with asyncio.timeout(self.seconds_left()):
-                while not ended:
-                    chunk = await response.content.readany()
+                while not ended and (chunk := await response.content.readany()):
                     tail = chunk if len(chunk) >= _TAIL_BYTES else (tail + chunk)[-_TAIL_BYTES:]
                     self._keep(chunk)
                     # What arrived with the end leaves with it.
                     ended = response.content.at_eof()
-                    if ended and _DONE not in tail[-_TAIL_BYTES:]:
-                        self._cut(ErrorCode.STREAM_CUT)
                     # As `send_chunk` does, without a coroutine more a chunk.
                     await self._send({"type": "http.response.body", "body": chunk, "more_body": not ended})
         except (aiohttp.ClientError, TimeoutError):
@@ -110,6 +107,11 @@ class Reply:
             event = deadline_event() if late else stream_cut_event()
             # The blank line ends whatever event was cut in its middle.
             await send_chunk(self._send, b"\n\n" + event, more=False)
+            return
+        if _DONE not in tail[-_TAIL_BYTES:]:
+            self._cut(ErrorCode.STREAM_CUT)
+        if not ended:
+            await send_chunk(self._send, b"", more=False)
 
     def _keep(self, piece: bytes) -> None:
         if self.drawn is not None:

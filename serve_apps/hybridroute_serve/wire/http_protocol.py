@@ -23,7 +23,13 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin with a transport that holds heads."""
-        super().connection_made(HoldingTransport(transport, self.loop))  # type: ignore[arg-type]
+        self._holding = HoldingTransport(transport, self.loop)
+        super().connection_made(self._holding)  # type: ignore[arg-type]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of what nobody can be sent any more."""
+        self._holding.drop()
+        super().connection_lost(exc)
 
 
 class HoldingTransport:
@@ -48,7 +54,7 @@ class HoldingTransport:
                 self._transport.writelines((held, data))
             else:
                 self._transport.write(held + data)
-        elif data.startswith(_HEAD):
+        elif data[: len(_HEAD)] == _HEAD:
             self._held = data
             self._loop.call_soon(self._flush)
         else:
@@ -58,6 +64,10 @@ class HoldingTransport:
         """Close behind what is held."""
         self._flush()
         self._transport.close()
+
+    def drop(self) -> None:
+        """Forget what is held."""
+        self._held = b""
 
     def _flush(self) -> None:
         held, self._held = self._held, b""

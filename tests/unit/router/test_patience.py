@@ -1,6 +1,7 @@
 """The caller's own deadline: read, passed on, and kept."""
 
 import asyncio
+import json
 
 import pytest
 from aiohttp import web
@@ -135,3 +136,31 @@ async def test_a_stream_that_outlasts_the_deadline_ends_in_an_error_event(bench)
     record = bench.ledger.record
     assert (record.outcome, record.error_code) == (Outcome.CUT, "timeout")
     await asyncio.wait_for(bench.paths.closed.wait(), 5)
+
+
+async def test_a_reader_that_is_slow_at_the_end_has_had_its_stream(bench):
+    whole, ends = sse("a") + b"data: [DONE]\n\n", asyncio.Event()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(whole)
+        await ends.wait()
+        return response
+
+    bench.paths.handlers[SLM] = handle
+    body = json.dumps(
+        {"model": "hybridroute", "stream": True, "messages": [{"role": "user", "content": CARD}]}
+    ).encode()
+    task, answer, progressed = bench.client.start("POST", "/v1/chat/completions", body, waiting("0.5"))
+    while not answer.chunks:
+        await progressed.wait()
+        progressed.clear()
+    bench.client.reading = asyncio.Event()
+    ends.set()
+    await asyncio.sleep(0.7)
+    bench.client.reading.set()
+    await task
+
+    assert answer.body == whole
+    assert (bench.ledger.record.outcome, bench.ledger.record.error_code) == (Outcome.OK, None)
