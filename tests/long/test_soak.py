@@ -21,6 +21,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from hybridroute_serve.upstream.client import IDLE_CONNECTION_SECONDS
 from serve.conftest import PROVIDER_KEY
 from support.live_route import LOCAL_PROMPT, REMOTE_PROMPT, LiveRoute, running_route
 from support.upstream import (
@@ -258,7 +259,9 @@ async def test_a_route_under_mixed_load_stays_as_it_was(soak: Soak) -> None:
         await asyncio.to_thread(Path(TABLE).write_text, _table(soak))
 
     assert soak.failures == []
-    assert soak.connections[1] <= soak.connections[0] + 20, "connections to the provider stay open"
+    # aiohttp takes the connection that has been idle longest, so a busy pool keeps all that it needs within a timeout.
+    in_use = IDLE_CONNECTION_SECONDS * sum(soak.asked.values()) / SECONDS
+    assert soak.connections[1] <= soak.connections[0] + in_use + 20, "connections to the provider stay open"
     early, late = _quarter(soak, 1), _quarter(soak, 3)
     for part in PARTS:
         mib = median(w.rss_mib[part] for w in early)

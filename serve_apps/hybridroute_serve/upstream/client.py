@@ -16,9 +16,9 @@ from hybridroute_serve.upstream.bodies import as_payload
 from hybridroute_serve.upstream.credentials import CredentialFiles
 from hybridroute_serve.upstream.target import AttemptTarget
 
-__all__ = ["UpstreamClient"]
+__all__ = ["IDLE_CONNECTION_SECONDS", "UpstreamClient"]
 
-_IDLE_CONNECTION_SECONDS = 4.0
+IDLE_CONNECTION_SECONDS = 4.0
 """Below the 5 s after which uvicorn and llama.cpp close idle connections: a request must not meet a closing one."""
 
 
@@ -36,7 +36,7 @@ class UpstreamClient:
         trace.on_request_headers_sent.append(_note_sent)
         self._session = aiohttp.ClientSession(
             # No limit: a stream holds its connection, and admission is not the pool's work.
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_CONNECTION_SECONDS),
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
             trace_configs=[trace],
