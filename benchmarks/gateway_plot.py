@@ -1,5 +1,6 @@
 """Draws what gateways cost: a panel for each figure, a bar for each gateway, from the least round to the most."""
 
+from itertools import zip_longest
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -7,10 +8,11 @@ from typing import Any, Final
 import matplotlib as mpl
 from benchmarks.gateway_report import DIRECT, series_of
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 __all__ = ["plot_gateways"]
 
-OURS: Final = {"hybridroute": "#1f5fa8", "bare": "#8fb4d9"}
+OURS: Final = {"hybridroute": "#1f5fa8", "bare": "#8fb4d9", "merged": "#5b8fc4"}
 OTHERS, INK = "#b9b9b9", "#222222"
 PANELS: Final = (
     ("requests/s, 16 at once", "requests_16", "per_second", "{:,.0f}"),
@@ -28,7 +30,13 @@ def plot_gateways(measurements: list[dict[str, Any]], path: Path) -> None:
     series = series_of(measurements)
     gateways = list(dict.fromkeys(one["gateway"] for one in measurements))
     figure = Figure(figsize=(12, 1.6 + 0.62 * len(gateways)), layout="constrained")
-    for axes, (title, cell, name, form) in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
+    figured = {(cell, name) for _, cell, name in series}
+    panels = [panel for panel in PANELS if panel[1:3] in figured]
+    grid = figure.subplots(-(-len(panels) // 3), min(3, len(panels)), squeeze=False).flat
+    for axes, (title, cell, name, form) in zip_longest(grid, panels, fillvalue=("", "", "", "")):
+        if not title:
+            axes.remove()
+            continue
         drawn = [
             (gateway, list(series[gateway, cell, name].values()))
             for gateway in gateways
@@ -58,6 +66,8 @@ def draw(axes: Any, drawn: list[tuple[str, list[float]]], form: str) -> None:
             color=INK,
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yticks(places, names)
     axes.invert_yaxis()
     axes.margins(x=0.25)
