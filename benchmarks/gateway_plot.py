@@ -1,6 +1,5 @@
 """Draws what gateways cost: a panel for each figure, a bar for each gateway, from the least round to the most."""
 
-from itertools import zip_longest
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -32,11 +31,10 @@ def plot_gateways(measurements: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(12, 1.6 + 0.62 * len(gateways)), layout="constrained")
     figured = {(cell, name) for _, cell, name in series}
     panels = [panel for panel in PANELS if panel[1:3] in figured]
-    grid = figure.subplots(-(-len(panels) // 3), min(3, len(panels)), squeeze=False).flat
-    for axes, (title, cell, name, form) in zip_longest(grid, panels, fillvalue=("", "", "", "")):
-        if not title:
-            axes.remove()
-            continue
+    grid = figure.subplots(-(-len(panels) // 3), min(3, len(panels)), squeeze=False).flatten()
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    for axes, (title, cell, name, form) in zip(grid, panels, strict=False):
         drawn = [
             (gateway, list(series[gateway, cell, name].values()))
             for gateway in gateways

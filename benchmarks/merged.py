@@ -64,32 +64,19 @@ class CalledPath:
         operation: str,
         body: bytes,
         headers: list[tuple[bytes, bytes]],
-        *,
-        internal: Mapping[InternalHeader, str],
-        stream: bool,
-        first_byte_seconds: float,
-        **more: Any,
+        **terms: Any,
     ) -> AsyncIterator[PathAnswer | PathFailure]:
-        """Call, and yield the answer."""
+        """Call, and yield the answer. `terms` are those of the client that it replaces."""
         if path is not PathName.LLM:
-            async with self._replaced.send_request(
-                path,
-                operation,
-                body,
-                headers,
-                internal=internal,
-                stream=stream,
-                first_byte_seconds=first_byte_seconds,
-                **more,
-            ) as sent:
+            async with self._replaced.send_request(path, operation, body, headers, **terms) as sent:
                 yield sent
             return
-        own = {**internal, InternalHeader.TOKEN: self._token}
+        own = {**terms["internal"], InternalHeader.TOKEN: self._token}
         passed = [pair for pair in headers if pair[0] != b"content-type"]
         passed += [(name.encode(), value.encode()) for name, value in own.items()]
-        async with asyncio.timeout(first_byte_seconds):
+        async with asyncio.timeout(terms["first_byte_seconds"]):
             answer = await post_to_app(self._app, operation, body, passed)
-            whole = None if stream else await read_whole(answer)
+            whole = None if terms["stream"] else await read_whole(answer)
         try:
             if whole is not None:
                 yield PathAnswer(answer.status, answer.raw_headers, body=whole)
