@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from hybridroute_serve.keeper.client import LivePolicySource
 from hybridroute_serve.keeper.standing_client import StandingSource
 from hybridroute_serve.router.admission import Admission, AdmissionError
 from hybridroute_serve.router.audit import Auditor
-from hybridroute_serve.router.backends import BackendMonitor
+from hybridroute_serve.router.backends import BackendMonitor, ExporterWatch
 from hybridroute_serve.router.cascade import CascadeDesk
 from hybridroute_serve.router.conversations import Conversations
 from hybridroute_serve.router.exchange import OPERATIONS, Exchange
@@ -35,6 +36,7 @@ from hybridroute_serve.router.parts import RouterParts
 from hybridroute_serve.router.path_client import PathClient
 from hybridroute_serve.router.policy import PolicyHolder
 from hybridroute_serve.router.recall import Recall
+from hybridroute_serve.router.request_ids import make_request_id
 from hybridroute_serve.router.slm_guard import SlmGuard
 from hybridroute_serve.routing.embedding import Embedder
 from hybridroute_serve.routing.facts import PathHealth
@@ -170,14 +172,11 @@ class RouterApp:
         token = await asyncio.to_thread(_read_token, args.token_file)
         self._session = _make_session()
         self._to_paths = TurningSession(_make_session, monotonic=self._monotonic_clock)
-        # By a connection for each look: an SLM that another has replaced is not looked at for ever.
-        self._to_slm_metrics = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
         recall = Recall()
-        self._slm = BackendMonitor(
-            self._to_slm_metrics, args.slm_backend_metrics_url, args.slm_backend, on_down=recall.recall_all
-        )
-        self._llm = BackendMonitor(self._session, args.llm_backend_metrics_url, args.llm_backend)
-        self._routers = BackendMonitor(self._session, args.llm_backend_metrics_url, args.router_backend)
+        self._slm = BackendMonitor(args.slm_backend, on_down=recall.recall_all)
+        self._llm = BackendMonitor(args.llm_backend)
+        self._routers = BackendMonitor(args.router_backend)
+        self._watches = self._make_watches()
         self._source = LivePolicySource(
             self._session, args.keeper_url, token, Path(args.journal_dir), self._policies.apply_policy
         )
@@ -222,7 +221,7 @@ class RouterApp:
             slm_guard=self._slm_guard,
             slm_recall=recall,
             scoring=self._scoring,
-            make_request_id=_make_request_id,
+            make_request_id=partial(make_request_id, self._wall_clock),
             wall_clock=self._wall_clock,
             monotonic_clock=self._monotonic_clock,
         )
@@ -230,7 +229,7 @@ class RouterApp:
         await self._artifact.start()
         await self._source.start()
         await self._standing.start()
-        await asyncio.gather(self._slm.start(), self._llm.start(), self._routers.start())
+        await asyncio.gather(*(watch.start() for watch in self._watches))
         self._clients_task = asyncio.create_task(self._watch_clients())
 
     async def stop(self) -> None:
@@ -239,15 +238,14 @@ class RouterApp:
         with contextlib.suppress(asyncio.CancelledError):
             await self._clients_task
         self._scoring.shutdown(wait=False, cancel_futures=True)
-        await self._slm.stop()
-        await self._llm.stop()
-        await self._routers.stop()
+        for watch in self._watches:
+            await watch.stop()
         await self._standing.stop()
         await self._artifact.stop()
         await self._auditor.stop()
         await self._source.stop()
         await self._reporter.stop()
-        await self._to_slm_metrics.close()
+        await self._to_exporters.close()
         await self._to_paths.close()
         await self._session.close()
 
@@ -258,6 +256,14 @@ class RouterApp:
                 await self._policies.refresh_clients()
             except Exception:  # noqa: BLE001 - what goes wrong once must not end the watch
                 _log.exception("clients file could not be looked at")
+
+    def _make_watches(self) -> list[ExporterWatch]:
+        # By a connection for each look: an SLM that another has replaced is not looked at for ever.
+        self._to_exporters = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True))
+        beside_slm, beside_llm = self._args.slm_backend_metrics_url, self._args.llm_backend_metrics_url
+        behind = {beside_slm: [self._slm]}
+        behind.setdefault(beside_llm, []).extend((self._llm, self._routers))
+        return [ExporterWatch(self._to_exporters, url, monitors) for url, monitors in behind.items()]
 
     def _ready_routers(self) -> int:
         return self._routers.ready_replicas
@@ -300,7 +306,3 @@ def _make_session() -> aiohttp.ClientSession:
 
 def _read_token(path: str) -> str:
     return Path(path).read_text().strip()
-
-
-def _make_request_id() -> str:
-    return f"hr-{secrets.token_hex(16)}"

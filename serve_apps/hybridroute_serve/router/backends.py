@@ -10,11 +10,11 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import aiohttp
 
-__all__ = ["RESTART_SECONDS", "BackendMonitor", "parse_active_servers"]
+__all__ = ["RESTART_SECONDS", "BackendMonitor", "ExporterWatch", "parse_active_servers"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,30 +34,25 @@ def parse_active_servers(exposition: bytes) -> dict[str, int]:
 
 
 class BackendMonitor:
-    """Keeps the number of ready replicas of one backend.
+    """The number of ready replicas of one backend; an `ExporterWatch` keeps it.
 
     Until the first answer, and after three failed reads, the backend counts as down: the other path serves.
     """
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
-        metrics_url: str,
         backend: str,
         *,
         clock: Callable[[], float] = time.monotonic,
         on_down: Callable[[], None] = lambda: None,
     ) -> None:
         """`on_down` is called when the backend loses its last replica."""
-        self._session = session
+        self._backend = backend
         self._clock = clock
         self._on_down = on_down
         self._turned_at = clock()
-        self._url = f"{metrics_url}?scope=backend"
-        self._backend = backend
         self._ready_replicas = 0
         self._failures = 0
-        self._task: asyncio.Task[None] | None = None
 
     @property
     def ready(self) -> bool:
@@ -74,6 +69,34 @@ class BackendMonitor:
         """Replicas that can answer now."""
         return self._ready_replicas
 
+    def note(self, active_servers: Mapping[str, int] | None) -> None:
+        """Take what the exporter said of all backends; None when it could not be read."""
+        if active_servers is not None:
+            self._failures = 0
+            count = active_servers.get(self._backend, 0)
+        else:
+            self._failures += 1
+            count = 0 if self._failures >= _FAILURES_UNTIL_UNKNOWN else self._ready_replicas
+        turned = (count > 0) != self.ready
+        self._ready_replicas = count
+        if turned:
+            self._turned_at = self._clock()
+            _log.info("backend turned backend=%s ready_replicas=%d", self._backend, count)
+            if not self.ready:
+                self._on_down()
+
+
+class ExporterWatch:
+    """Reads one exporter, for all backends that are behind it."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, metrics_url: str, monitors: Sequence[BackendMonitor]
+    ) -> None:
+        self._session = session
+        self._url = f"{metrics_url}?scope=backend"
+        self._monitors = monitors
+        self._task: asyncio.Task[None] | None = None
+
     async def start(self) -> None:
         """Read once, then go on in the background: a new replica knows of its paths before its first request."""
         await self.poll()
@@ -88,27 +111,19 @@ class BackendMonitor:
 
     async def poll(self) -> None:
         """Read once. Never raises for an exporter that is away."""
-        try:
-            count = await self._read()
-            self._failures = 0
-        except (aiohttp.ClientError, TimeoutError):
-            self._failures += 1
-            count = 0 if self._failures >= _FAILURES_UNTIL_UNKNOWN else self._ready_replicas
-        turned = (count > 0) != self.ready
-        self._ready_replicas = count
-        if turned:
-            self._turned_at = self._clock()
-            _log.info("backend turned backend=%s ready_replicas=%d", self._backend, count)
-            if not self.ready:
-                self._on_down()
+        active_servers: Mapping[str, int] | None = None
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            active_servers = await self._read()
+        for monitor in self._monitors:
+            monitor.note(active_servers)
 
     async def _poll_forever(self) -> None:
         while True:
             await asyncio.sleep(_POLL_SECONDS)
             await self.poll()
 
-    async def _read(self) -> int:
+    async def _read(self) -> dict[str, int]:
         timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
         async with self._session.get(self._url, timeout=timeout) as response:
             response.raise_for_status()
-            return parse_active_servers(await response.read()).get(self._backend, 0)
+            return parse_active_servers(await response.read())

@@ -7,7 +7,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from hybridroute_serve.router.backends import RESTART_SECONDS, BackendMonitor, parse_active_servers
+from hybridroute_serve.router.backends import (
+    RESTART_SECONDS,
+    BackendMonitor,
+    ExporterWatch,
+    parse_active_servers,
+)
 
 EXPOSITION = b"""# HELP haproxy_backend_active_servers Total number of active UP servers with a non-zero weight
 # TYPE haproxy_backend_active_servers gauge
@@ -22,7 +27,7 @@ class Exporter:
     url: str = ""
     ready: int = 0
     status: int = 200
-    now: float = 0.0
+    reads: int = 0
 
 
 @pytest.fixture
@@ -30,6 +35,7 @@ async def exporter() -> AsyncIterator[Exporter]:
     made = Exporter()
 
     async def metrics(_: web.Request) -> web.Response:
+        made.reads += 1
         text = f'haproxy_backend_active_servers{{proxy="http-slm"}} {made.ready}\n'
         return web.Response(status=made.status, text=text)
 
@@ -48,48 +54,43 @@ def test_ready_servers_are_read_by_backend():
     assert parse_active_servers(b"nothing of the kind") == {}
 
 
-async def test_a_backend_is_down_until_it_is_known_and_restarting_only_for_a_while(exporter):
-    async with aiohttp.ClientSession() as session:
-        downs: list[float] = []
-        monitor = BackendMonitor(
-            session,
-            exporter.url,
-            "http-slm",
-            clock=lambda: exporter.now,
-            on_down=lambda: downs.append(exporter.now),
-        )
-        assert (monitor.ready, monitor.restarting) == (False, True)
+def test_a_backend_is_down_until_it_is_known_and_restarting_only_for_a_while():
+    now = 0.0
+    downs: list[float] = []
+    monitor = BackendMonitor("http-slm", clock=lambda: now, on_down=lambda: downs.append(now))
+    assert (monitor.ready, monitor.restarting) == (False, True)
 
-        exporter.ready = 1
-        await monitor.poll()
-        assert (monitor.ready, monitor.restarting, monitor.ready_replicas) == (True, False, 1)
+    monitor.note({"http-slm": 1, "http-router": 3})
+    assert (monitor.ready, monitor.restarting, monitor.ready_replicas) == (True, False, 1)
 
-        exporter.ready, exporter.now = 0, 100.0
-        await monitor.poll()
-        assert (monitor.ready, monitor.restarting, downs) == (False, True, [100.0])
-        exporter.now += RESTART_SECONDS
-        assert not monitor.restarting
+    now = 100.0
+    monitor.note({"http-router": 3})
+    assert (monitor.ready, monitor.restarting, downs) == (False, True, [100.0])
+    now += RESTART_SECONDS
+    assert not monitor.restarting
 
 
 async def test_two_failed_reads_change_nothing_and_the_third_means_down(exporter):
     async with aiohttp.ClientSession() as session:
-        monitor = BackendMonitor(session, exporter.url, "http-slm")
+        monitor = BackendMonitor("http-slm")
+        watch = ExporterWatch(session, exporter.url, [monitor])
         exporter.ready = 1
-        await monitor.poll()
+        await watch.poll()
         exporter.status = 503
-        await monitor.poll()
-        await monitor.poll()
+        await watch.poll()
+        await watch.poll()
         assert monitor.ready
-        await monitor.poll()
+        await watch.poll()
         assert not monitor.ready
 
 
 async def test_a_new_replica_knows_of_its_paths_before_its_first_request(exporter):
     async with aiohttp.ClientSession() as session:
-        monitor = BackendMonitor(session, exporter.url, "http-slm")
-        exporter.ready = 1
-        await monitor.start()
+        slm, llm = BackendMonitor("http-slm"), BackendMonitor("http-llm-proxy")
+        watch = ExporterWatch(session, exporter.url, [slm, llm])
+        exporter.ready = 2
+        await watch.start()
         try:
-            assert monitor.ready
+            assert (slm.ready_replicas, llm.ready_replicas, exporter.reads) == (2, 0, 1)
         finally:
-            await monitor.stop()
+            await watch.stop()
