@@ -104,7 +104,9 @@ def make_batches(names: list[str]) -> tuple[Batch, Batch]:
     return Batch(records=records, replica="router-1"), Batch(attempts=attempts, replica="llm-proxy-1")
 
 
-def store_requests(folder: Path, policy: LivePolicy, naming: str, requests: int, batch: int) -> Iterator[Cost]:
+def store_requests(
+    folder: Path, policy: LivePolicy, naming: str, requests: int, batch: int
+) -> Iterator[Cost]:
     """Store so many requests in a new file; yields what a request took, for each fifth of them."""
     store = Store(folder / f"{naming}.sqlite", "benchmark", time.time)
     process = psutil.Process()
@@ -129,7 +131,9 @@ def store_requests(folder: Path, policy: LivePolicy, naming: str, requests: int,
 
 def main() -> int:
     """Measure both, print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("work", type=Path, help="folder on the disk that is to be measured")
     parser.add_argument("--requests", type=int, default=200_000)
     parser.add_argument("--batch", type=int, default=200, help="requests of one report")
