@@ -7,7 +7,8 @@ upstream, and idle but for the one that is measured. A round is: for each kind o
 what else the machine does meets all alike; compare figures of one run only, and ratios rather than figures.
 `hybridroute` has all features on: a dollar budget, API keys with limits and budgets of their own, retry budget,
 breaker, records and metrics. `bare` is the same route without them (`benchmarks.bare`). The others are configured as
-`peers` says. `merged`, if it is named, is `hybridroute` with router and llm-proxy in one process (`benchmarks.merged`).
+`peers` says. `merged`, if it is named, is `hybridroute` with router and llm-proxy in one process (`benchmarks.merged`),
+`wrapped` with all that Ray Serve does for each request (`benchmarks.wrapped`).
 """
 
 import argparse
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
-from benchmarks import bare, merged
+from benchmarks import bare, merged, wrapped
 from benchmarks.fast_upstream import RunningUpstream, running_upstream
 from benchmarks.gateway_plot import plot_gateways
 from benchmarks.gateway_report import report
@@ -37,9 +38,9 @@ from benchmarks.wrk import WrkError, run_wrk
 __all__ = ["Cell", "Measurement"]
 
 OURS: Final = PEERS[0]
-BARE: Final = replace(OURS, name="bare", start=partial(started_hybridroute, import_paths=bare.IMPORT_PATHS))
-MERGED: Final = replace(
-    OURS, name="merged", start=partial(started_hybridroute, import_paths=merged.IMPORT_PATHS)
+BARE, MERGED, WRAPPED = (
+    replace(OURS, name=name, start=partial(started_hybridroute, import_paths=module.IMPORT_PATHS))
+    for name, module in (("bare", bare), ("merged", merged), ("wrapped", wrapped))
 )
 GATEWAYS: Final = (OURS, BARE, *PEERS[1:])
 """Those that are compared unless others are named."""
@@ -164,7 +165,7 @@ async def all_up(
             try:
                 versions[peer.name] = await install(peer, arguments.work)
                 demand = Demand((upstream.base_url,), attempt_seconds=60)
-                if peer in (OURS, BARE, MERGED):
+                if peer in (OURS, BARE, MERGED, WRAPPED):
                     demand = replace(
                         demand, budget_usd=Decimal(1_000_000), client_key="sk-benchmark-0123456789"
                     )
@@ -206,7 +207,7 @@ async def run_all(arguments: argparse.Namespace) -> tuple[dict[str, str], list[M
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    peers = {peer.name: peer for peer in (*GATEWAYS, MERGED)}
+    peers = {peer.name: peer for peer in (*GATEWAYS, MERGED, WRAPPED)}
     cells = {cell.name: cell for cell in CELLS}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -33,6 +33,8 @@ def render_serve_environment(ports: ServePorts, *, cores: int) -> dict[str, str]
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        # Past what Serve does for each request (decision 20).
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "hybridroute_serve.apps.lane:make_middlewares",
         # Ray runs replicas at 15: beside anything else that is busy, a gateway that must answer at once would wait.
         "RAY_worker_niceness": "0",
         # Any replica change in any application reloads HAProxy, and its old process dies this long after.

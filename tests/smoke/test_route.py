@@ -39,6 +39,8 @@ async def test_both_paths_answer_and_are_explained(
     assert answer.usage is not None
     assert answer.usage.completion_tokens > 0
     request_id = raw.headers["x-hybridroute-request-id"]
+    # Not through Serve, which would name it otherwise (decision 20).
+    assert answer._request_id == request_id
     await route.record(request_id, attempts=1)
     status, line, _ = await route.command("explain", request_id)
     assert status == 0

@@ -18,6 +18,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve._private import http_util
 
+from hybridroute_serve.apps.lane import open_lane
 from hybridroute_serve.wire.asgi import ASGIApp
 from hybridroute_serve.wire.http_protocol import use_http_protocol
 
@@ -53,6 +54,7 @@ def bind_application(
             use_http_protocol()
             collect_seldom()
             self._app = await make(self._args)
+            open_lane(self._app)
             return self._app
 
         def check_health(self) -> None:

@@ -35,6 +35,7 @@ from hybridroute_serve.wire.asgi import (
     Receive,
     Scope,
     Send,
+    find_header,
     read_body,
     refuse_encoded_body,
     request_headers,
@@ -95,7 +96,8 @@ class Exchange:
             api=api,
             received_at=parts.wall_clock(),
         )
-        self._reply = Reply(parts, self._so_far, send)
+        is_named = find_header(scope, "x-request-id") is not None
+        self._reply = Reply(parts, self._so_far, send, is_named=is_named)
         self._failed_over = False
 
     async def run(self) -> None:

@@ -34,6 +34,17 @@ async def test_in_domain_stays_on_the_slm_and_the_record_has_the_numbers(bench):
     assert answer.headers["x-hybridroute-request-id"] == record.request_id
 
 
+async def test_the_answer_is_named_where_openais_clients_look_unless_its_request_was(bench):
+    answer = await bench.chat(CARD)
+    assert answer.headers["x-request-id"] == bench.ledger.record.request_id
+
+    body = json.dumps(CARD).encode()
+    answer = await bench.client.request(
+        "POST", "/v1/chat/completions", body, {"x-request-id": "the client's"}
+    )
+    assert "x-request-id" not in answer.headers
+
+
 async def test_out_of_domain_is_escalated(bench):
     answer = await bench.chat(SONNET)
 

@@ -5,7 +5,7 @@ import socket
 import struct
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from typing import Any
 
 import uvicorn
@@ -16,6 +16,7 @@ from uvicorn.config import HTTP_PROTOCOLS
 
 from hybridroute_serve.wire.asgi import Receive, Scope, Send, send_answer, send_chunk, send_start
 from hybridroute_serve.wire.http_protocol import HoldingTransport, HttpProtocol, use_http_protocol
+from support.own_server import serving
 
 Serve = Callable[[Send], Awaitable[None]]
 
@@ -52,20 +53,8 @@ async def served(answer: Serve) -> AsyncIterator[tuple[int, list[bytes]]]:
         await answer(send)
 
     writes: list[bytes] = []
-    protocol = type("P", (Watched,), {"writes": writes})
-    config = uvicorn.Config(
-        app, port=0, http=protocol, lifespan="off", log_level="critical", access_log=False
-    )
-    server = uvicorn.Server(config)
-    server.capture_signals = nullcontext  # type: ignore[method-assign]
-    task = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.005)
-    try:
-        yield server.servers[0].sockets[0].getsockname()[1], writes
-    finally:
-        server.should_exit = True
-        await task
+    async with serving(app, type("P", (Watched,), {"writes": writes})) as port:
+        yield port, writes
 
 
 async def ask(port: int, request: bytes = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n") -> bytes:
