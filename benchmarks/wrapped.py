@@ -9,7 +9,7 @@ from typing import Final
 from ray.serve import Application
 
 from hybridroute_api.serving import LlmProxyArgs, RouterArgs
-from hybridroute_serve.apps import replica
+from hybridroute_serve.apps import lane, replica
 from hybridroute_serve.router.app import RouterApp
 from hybridroute_serve.routing.embedding import load_static_embedder
 from hybridroute_serve.upstream.replica import LlmProxyReplica
@@ -45,5 +45,5 @@ async def _make_llm_proxy(args: LlmProxyArgs) -> ASGIApp:
 
 
 def _close_lane() -> None:
-    # In the replica's own process, before it would open one.
-    replica.open_lane = lambda _app: None
+    # In the replica's own process: no request enters.
+    lane._enter = lambda _scope, _replica: False
