@@ -74,12 +74,11 @@ class LaneMiddleware:
             async with replica._start_request(_REQUEST):
                 await app(scope, receive, send)
         except asyncio.CancelledError:
-            if not leaving.left:
-                raise
-        except Exception:
-            # The server answers 500, and says nothing itself.
+            # Its client has left, or the server stops.
+            return
+        except Exception:  # noqa: BLE001 - a defect of ours must not end what runs beside it
+            # Not raised: the server would close a connection on which the next request may be under way by now.
             _LOG.exception("request failed path=%s", scope["path"])
-            raise
 
 
 def _enter(scope: Scope, replica: _Replica) -> bool:

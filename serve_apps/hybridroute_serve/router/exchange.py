@@ -23,6 +23,7 @@ from hybridroute_serve.router.policy import ActivePolicy
 from hybridroute_serve.router.progress import Progress
 from hybridroute_serve.router.reply import Reply
 from hybridroute_serve.router.request_facts import request_facts
+from hybridroute_serve.router.request_ids import presented_name
 from hybridroute_serve.router.unaffordable import say_unaffordable
 from hybridroute_serve.routing.by_artifact import CalibratedPolicy
 from hybridroute_serve.routing.decision import decide_route, needs_scores, plan_failover, plan_unaffordable
@@ -35,7 +36,6 @@ from hybridroute_serve.wire.asgi import (
     Receive,
     Scope,
     Send,
-    find_header,
     read_body,
     refuse_encoded_body,
     request_headers,
@@ -96,8 +96,8 @@ class Exchange:
             api=api,
             received_at=parts.wall_clock(),
         )
-        is_named = find_header(scope, "x-request-id") is not None
-        self._reply = Reply(parts, self._so_far, send, is_named=is_named)
+        name = presented_name(scope) or self._so_far.request_id
+        self._reply = Reply(parts, self._so_far, send, name=name.encode())
         self._failed_over = False
 
     async def run(self) -> None:

@@ -32,16 +32,18 @@ __all__ = ["Reply"]
 _TAIL_BYTES = 64
 _DONE = b"[DONE]"
 _RATE_LIMIT_PREFIX = b"x-ratelimit-"
+_REQUEST_ID = b"x-request-id"
+"""Where OpenAI's clients look for it."""
 _KEPT_FROM_A_FAILURE = frozenset({Header.RETRY_BUDGET.encode(), Header.RESETS_AT.encode()})
 
 
 class Reply:
     """One request's; something is sent once."""
 
-    def __init__(self, parts: RouterParts, so_far: Progress, send: Send, *, is_named: bool) -> None:
-        """`is_named`: the request has an `x-request-id`, of its client or of Serve, which then answers with it."""
+    def __init__(self, parts: RouterParts, so_far: Progress, send: Send, *, name: bytes) -> None:
+        """`name`: the answer's `x-request-id`."""
         self._parts = parts
-        self._is_named = is_named
+        self._name = name
         self._so_far = so_far
         self._send = send
         self.started = parts.monotonic_clock()
@@ -156,11 +158,8 @@ class Reply:
         ]
         named = {name for name, _ in headers}
         headers += [*limits, *(kept for kept in self.kept_headers.items() if kept[0] not in named)]
-        request_id = self._so_far.request_id.encode()
-        headers.append((Header.REQUEST_ID.encode(), request_id))
-        if not self._is_named:
-            # Where OpenAI's clients look for it.
-            headers.append((b"x-request-id", request_id))
+        headers.append((Header.REQUEST_ID.encode(), self._so_far.request_id.encode()))
+        headers.append((_REQUEST_ID, self._name))
         decision = self._so_far.decision
         if decision is not None:
             if decision.path is not None:

@@ -48,7 +48,7 @@ _NOT_FOR_CLIENT = HOP_BY_HOP | {
     b"date",
     b"server",
     b"set-cookie",
-    b"x-request-id",  # Serve adds one at each hop
+    b"x-request-id",  # the router names its answers itself
     InternalHeader.FAILURE.encode(),
     InternalHeader.COST_NANO_USD.encode(),
     InternalHeader.CASCADE_MARGIN.encode(),

@@ -11,6 +11,7 @@ import asyncio
 from typing import Any
 
 from uvicorn.config import HTTP_PROTOCOLS
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 __all__ = ["LEAVING", "HoldingTransport", "HttpProtocol", "Leaving", "use_http_protocol"]
@@ -26,22 +27,25 @@ _LONG_BYTES = 64 * 1024
 class Leaving:
     """Cancels a request's task when its client leaves before the answer is whole."""
 
-    __slots__ = ("left", "task")
+    __slots__ = ("task",)
 
     def __init__(self) -> None:
         self.task: asyncio.Task[Any] | None = None
-        self.left = False
-        """The task was cancelled."""
 
     def leave(self) -> None:
         """Cancel the task, if there is one."""
         if self.task is not None:
-            self.left = True
             self.task.cancel()
 
 
 class HttpProtocol(HttpToolsProtocol):
     """One connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Begin without uvicorn's reading of `X-Forwarded-For`, which any client may send and nothing here asks for."""
+        super().__init__(*args, **kwargs)
+        if isinstance(self.app, ProxyHeadersMiddleware):
+            self.app = self.app.app
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin with a transport that holds heads."""
@@ -61,6 +65,12 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin a request."""
         super().on_message_begin()
         self.scope["extensions"] = {LEAVING: Leaving()}  # type: ignore[dict-item]
+
+    def on_message_complete(self) -> None:
+        """End a request's body, and read on: a client that leaves is seen by nothing else."""
+        super().on_message_complete()
+        if not self.pipeline:
+            self.flow.resume_reading()
 
 
 class HoldingTransport:

@@ -123,15 +123,17 @@ async def test_an_application_of_another_loop_is_left_to_serve():
         assert await ask("/llm/v1/models") == (200, b"serve")
 
 
+@pytest.mark.parametrize("body_bytes", [10, 100_000, 2_000_000])
 @pytest.mark.parametrize("streaming", [False, True])
-async def test_a_request_ends_when_its_client_leaves_and_is_counted_until_then(streaming):
-    replica, ended = ServesReplica(), asyncio.Event()
+async def test_a_request_ends_when_its_client_leaves_and_is_counted_until_then(streaming, body_bytes):
+    replica, whole, ended = ServesReplica(), asyncio.Event(), asyncio.Event()
 
     async def hang(scope: Scope, receive: Receive, send: Send) -> None:
-        await read_body(scope, receive, 1000)
+        assert len(await read_body(scope, receive, 10_000_000)) == body_bytes
         if streaming:
             await send_start(send, 200, [])
             await send_chunk(send, b"first", more=True)
+        whole.set()
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -139,10 +141,16 @@ async def test_a_request_ends_when_its_client_leaves_and_is_counted_until_then(s
             ended.set()
             raise
 
-    async with asked(replica.answer, hang) as ask:
-        with pytest.raises(TimeoutError):
-            await ask("/llm/x", timeout=aiohttp.ClientTimeout(total=0.1))
+    open_lane(hang)
+    async with serving(LaneMiddleware(RequestIdMiddleware(replica.answer))) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /llm/x HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n" % body_bytes)
+        # Apart from its head, as most clients send it: the application waits for it by then.
+        await asyncio.sleep(0.05)
+        writer.write(b"x" * body_bytes)
         async with asyncio.timeout(5):
+            await whole.wait()
+            writer.close()
             await ended.wait()
             await replica.idle.wait()
     assert replica.ongoing == 0
@@ -161,6 +169,22 @@ async def test_what_follows_a_whole_answer_is_not_cut_short_by_a_client_that_is_
         assert status == 200
         async with asyncio.timeout(5):
             await finished.wait()
+
+
+@pytest.mark.parametrize("defect", [RuntimeError("late"), asyncio.CancelledError()])
+async def test_a_defect_after_a_whole_answer_leaves_the_connections_next_request_alone(defect):
+    async def fail_late(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].endswith("second"):
+            await asyncio.sleep(0.2)
+            await echo(scope, receive, send)
+            return
+        await echo(scope, receive, send)
+        await asyncio.sleep(0.1)
+        raise defect
+
+    async with asked(ServesReplica().answer, fail_late) as ask:
+        assert (await ask("/llm/first"))[0] == 200
+        assert await ask("/llm/second", b"b") == (200, b"/llm|/llm/second|b")
 
 
 async def test_a_defect_is_logged_and_answered(caplog):

@@ -34,15 +34,20 @@ async def test_in_domain_stays_on_the_slm_and_the_record_has_the_numbers(bench):
     assert answer.headers["x-hybridroute-request-id"] == record.request_id
 
 
-async def test_the_answer_is_named_where_openais_clients_look_unless_its_request_was(bench):
+@pytest.mark.parametrize(
+    ("presented", "repeated"), [("the-client's", True), ("two words", False), ("x" * 201, False)]
+)
+async def test_an_answer_has_its_clients_name_or_else_ours_where_openais_clients_look(
+    bench, presented, repeated
+):
     answer = await bench.chat(CARD)
     assert answer.headers["x-request-id"] == bench.ledger.record.request_id
 
-    body = json.dumps(CARD).encode()
-    answer = await bench.client.request(
-        "POST", "/v1/chat/completions", body, {"x-request-id": "the client's"}
-    )
-    assert "x-request-id" not in answer.headers
+    body = json.dumps({"model": "hybridroute", "messages": [{"role": "user", "content": CARD}]}).encode()
+    answer = await bench.client.request("POST", "/v1/chat/completions", body, {"x-request-id": presented})
+    assert answer.status == 200
+    named = presented if repeated else answer.headers["x-hybridroute-request-id"]
+    assert answer.headers["x-request-id"] == named
 
 
 async def test_out_of_domain_is_escalated(bench):

@@ -79,6 +79,20 @@ def test_an_answer_is_one_write() -> None:
     assert writes == [answered]
 
 
+def test_a_client_does_not_say_who_it_is() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        del receive
+        await send_answer(send, 200, scope["client"][0].encode())
+
+    async def converse() -> bytes:
+        async with serving(app) as port:
+            return await ask(
+                port, b"GET / HTTP/1.1\r\nx-forwarded-for: 10.1.2.3\r\nconnection: close\r\n\r\n"
+            )
+
+    assert uvloop.run(converse()).endswith(b"\r\n\r\n127.0.0.1")
+
+
 def test_a_stream_begins_with_its_first_chunk() -> None:
     async def answer(send: Send) -> None:
         await send_start(send, 200, [])
