@@ -78,7 +78,7 @@ class LaneMiddleware:
             return
         except Exception:  # noqa: BLE001 - a defect of ours must not end what runs beside it
             # Not raised: the server would close a connection on which the next request may be under way by now.
-            _LOG.exception("request failed path=%s", scope["path"])
+            _LOG.exception("request failed path=%r", scope["path"])
 
 
 def _enter(scope: Scope, replica: _Replica) -> bool:
