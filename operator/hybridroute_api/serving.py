@@ -96,6 +96,8 @@ class RetryPolicy(_Contract):
     """Tokens that the whole route holds at most."""
     max_attempts: int = Field(ge=1)
     """Attempts of one request, of every kind and path together."""
+    retry_timeouts: bool
+    """True: a timeout after the request was sent is retried as well, though the upstream may bill both attempts."""
     hedging: bool
     """True: a unary request that is slower than the 95th percentile is sent once more, from the same budget."""
 
@@ -110,6 +112,12 @@ class LlmPolicy(_Contract):
     def primary(self) -> Upstream:
         """The upstream that is tried first."""
         return self.upstreams[0]
+
+    @property
+    def longest_seconds(self) -> float:
+        """How long a request may take with all its attempts: no more than one of them, unless timeouts are retried."""
+        longest = max(upstream.timeouts.total_seconds for upstream in self.upstreams)
+        return longest * self.retries.max_attempts if self.retries.retry_timeouts else longest
 
 
 class SlmPolicy(_Contract):

@@ -191,6 +191,7 @@ def _retry_policy(llm: Llm) -> RetryPolicy:
         floor_tokens_per_second=float(llm.retry_budget.min_per_second),
         burst_tokens=float(llm.retry_budget.burst),
         max_attempts=llm.retry_budget.max_attempts,
+        retry_timeouts=llm.retry_budget.retry_timeouts,
         hedging=llm.hedging.enabled,
     )
 

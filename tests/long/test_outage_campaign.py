@@ -228,6 +228,18 @@ async def test_primary_down_secondary_up(campaign: Campaign, fault: str) -> None
             assert outage.errors == 0
 
 
+async def test_a_primary_that_hangs_costs_no_error_where_timeouts_are_retried(campaign: Campaign) -> None:
+    """Slowly enough for the retry budget: what has been sent when the breaker opens takes two tokens each."""
+    async with running_upstream(campaign.provider.answer_as_secondary) as secondary:
+        changes = merged(failover(secondary), {"spec": {"llm": {"retryBudget": {"retryTimeouts": True}}}})
+        await campaign.use(MOST_REPLICAS, changes)
+        outage = await offer_outage(
+            asks(campaign.route), campaign.provider, FAULTS["no answer"](), rate=4, seconds=SECONDS / 3
+        )
+        campaign.note("primary no answer, secondary up, `retryTimeouts`", MOST_REPLICAS, outage)
+        assert outage.errors == 0
+
+
 @pytest.mark.parametrize(
     ("rate", "seconds"), [(1, SECONDS), (10, SECONDS), (35, SECONDS), (10, 10), (100, 10)]
 )

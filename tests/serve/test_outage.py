@@ -26,7 +26,14 @@ from support.outages import (
     sdk_asks,
 )
 from support.routes import merged
-from support.upstream import ScriptedUpstream, answer_json, answer_status, chat_answer, running_upstream
+from support.upstream import (
+    ScriptedUpstream,
+    answer_json,
+    answer_status,
+    chat_answer,
+    hang_before_headers,
+    running_upstream,
+)
 
 ANSWER = answer_json(chat_answer())
 BUDGET = RetryBudget(burst=5)
@@ -124,6 +131,29 @@ async def test_primary_down_secondary_up(route: LiveRoute, provider: ScriptedUps
                 return answer.headers["x-hybridroute-upstream"] == "primary"
 
             await route.until(primary_serves)
+        finally:
+            provider.default = ANSWER
+            await route.change(FAST)
+
+
+async def test_a_primary_that_hangs_costs_no_error_where_timeouts_are_retried(
+    route: LiveRoute, provider: ScriptedUpstream
+) -> None:
+    async with running_upstream(ANSWER) as secondary:
+        try:
+            patient = {"spec": {"llm": {"retryBudget": {"retryTimeouts": True}}}}
+            await route.change(merged(with_secondary(secondary), patient))
+            await wait_for_tokens(route, least=20, most=100)
+            provider.requests.clear()
+            provider.default = hang_before_headers
+
+            answers = await asyncio.gather(*(route.chat(REMOTE_PROMPT) for _ in range(4)))
+            assert [answer.status for answer in answers] == [200] * 4
+            assert {answer.headers["x-hybridroute-upstream"] for answer in answers} == {"secondary"}
+            assert provider.attempts == secondary.attempts == 4
+            for answer in answers:
+                document = await route.record(answer.headers["x-hybridroute-request-id"], attempts=2)
+                assert [one["outcome"] for one in document["attempts"]] == ["timeout", "ok"]
         finally:
             provider.default = ANSWER
             await route.change(FAST)

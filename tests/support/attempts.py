@@ -92,9 +92,15 @@ class ProxyBench:
         return self.client.start("POST", "/v1/chat/completions", body, sent)
 
     def use(
-        self, upstreams: Iterable[Upstream], *, max_attempts: int = 3, hedging: bool = False, **changes: Any
+        self,
+        upstreams: Iterable[Upstream],
+        *,
+        max_attempts: int = 3,
+        retry_timeouts: bool = False,
+        hedging: bool = False,
+        **changes: Any,
     ) -> None:
-        retries = a_retry_policy(max_attempts=max_attempts, hedging=hedging)
+        retries = a_retry_policy(max_attempts=max_attempts, retry_timeouts=retry_timeouts, hedging=hedging)
         self.policy = a_policy(llm=LlmPolicy(upstreams=tuple(upstreams), retries=retries), **changes)
 
     def fill_bucket(self, tokens: float, *, floor_tokens_per_second: float = 0.0) -> None:

@@ -24,6 +24,7 @@ def a_retry_policy(**changes: Any) -> RetryPolicy:
         "floor_tokens_per_second": 1.0,
         "burst_tokens": 100.0,
         "max_attempts": 3,
+        "retry_timeouts": False,
         "hedging": False,
     }
     return RetryPolicy(**(values | changes))

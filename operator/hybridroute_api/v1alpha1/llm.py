@@ -173,6 +173,11 @@ class RetryBudget(SpecModel):
     """Extra attempts that can be saved up. Range 0 to 100000; default 100, a second of a busy route."""
     max_attempts: Count = Field(default=3, ge=1, le=10)
     """Attempts of one request in all. Range 1 to 10; default 3, past which another attempt seldom helps."""
+    retry_timeouts: Flag = False
+    """True: a request that was sent and not answered within its upstream's `timeouts` is tried again, which takes two
+    extra attempts of this budget; with all of them it may last `maxAttempts` times the longest `timeouts.total`.
+    Default false, because both may be billed.
+    """
 
 
 class Hedging(SpecModel):

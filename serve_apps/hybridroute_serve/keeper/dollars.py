@@ -105,9 +105,8 @@ class Dollars:
 
     async def follow(self, policy: LivePolicy) -> None:
         """Bring in force what policy and clients file say now; the first time, that opens a ledger not shared."""
-        longest = max(upstream.timeouts.total_seconds for upstream in policy.llm.upstreams)
         # Twice: an upstream may bill later than the proxy waits. Never less than before: old requests go on.
-        longest = max(self._hold_terms.longest_request_seconds, 2 * longest)
+        longest = max(self._hold_terms.longest_request_seconds, 2 * policy.llm.longest_seconds)
         self._hold_terms = HoldTerms(longest_request_seconds=longest)
         self._expiries.change_terms(self._hold_terms)
         await self._source.refresh(policy)

@@ -90,10 +90,10 @@ _RULES = {
 }
 
 
-def rule_for(outcome: Outcome, *, request_sent: bool, retry_sent_timeouts: bool = False) -> OutcomeRule:
+def rule_for(outcome: Outcome, *, request_sent: bool, retry_timeouts: bool = False) -> OutcomeRule:
     """Return the row of the class table. `request_sent`: the upstream may have begun to work, and to bill."""
     rule = _RULES[outcome]
-    if outcome is Outcome.TIMEOUT and request_sent and not retry_sent_timeouts:
+    if outcome is Outcome.TIMEOUT and request_sent and not retry_timeouts:
         return replace(rule, again=False, backoff=None)
     return rule
 
@@ -165,7 +165,7 @@ def plan_next_attempt(
     tokens: float,
     backoff: Backoff,
     now: float,
-    retry_sent_timeouts: bool = False,
+    retry_timeouts: bool = False,
 ) -> NextAttempt | Stop:
     """Say what to send next, or why nothing. `tokens`: in the retry bucket now."""
     last = ledger.attempts[-1] if ledger.attempts else None
@@ -178,7 +178,7 @@ def plan_next_attempt(
         return _plan_first(upstreams, tokens)
     if last.content_sent:
         return Stop(StopReason.CONTENT_SENT)
-    rule = rule_for(last.outcome, request_sent=last.request_sent, retry_sent_timeouts=retry_sent_timeouts)
+    rule = rule_for(last.outcome, request_sent=last.request_sent, retry_timeouts=retry_timeouts)
     if not rule.again:
         return Stop(StopReason.FINAL, retry_after_seconds)
     if tokens < rule.weight:

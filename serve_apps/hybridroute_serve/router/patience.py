@@ -56,11 +56,11 @@ def path_seconds(decision: RouteDecision, policy: LivePolicy, *, stream: bool) -
     """Return the longest wait for a path's headers.
 
     The SLM's come with a stream's first content, or with a unary answer's end. The llm-proxy may try, wait and try
-    again before either, up to its longest upstream timeout. Both keep their own deadlines; this one is for an
+    again before either, up to its longest request. Both keep their own deadlines; this one is for an
     ingress that holds a request because no replica is there. What can go elsewhere does not wait for a restart.
     """
     if decision.path is PathName.SLM:
         seconds = policy.slm.first_byte_seconds if stream else policy.slm.total_seconds
     else:
-        seconds = max(upstream.timeouts.total_seconds for upstream in policy.llm.upstreams)
+        seconds = policy.llm.longest_seconds
     return seconds + _SLACK_SECONDS + (0.0 if decision.fallbacks else RESTART_SECONDS)

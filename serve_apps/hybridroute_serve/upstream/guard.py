@@ -69,7 +69,7 @@ class Upstreams:
     policy: LlmPolicy
     guarded: tuple[GuardedUpstream, ...]
     longest_seconds: float
-    """Longest total timeout of any of them."""
+    """How long a request may take (`LlmPolicy.longest_seconds`)."""
 
     def find(self, name: str) -> GuardedUpstream:
         """Return one by its name."""
@@ -119,8 +119,7 @@ class UpstreamGuard:
                 GuardedUpstream(config, same.breaker, same.latencies) if same else GuardedUpstream(config)
             )
         self.bucket.change_ratio(policy.retries.ratio)
-        longest_seconds = max(config.timeouts.total_seconds for config in policy.upstreams)
-        self._upstreams = Upstreams(policy, tuple(guarded), longest_seconds)
+        self._upstreams = Upstreams(policy, tuple(guarded), policy.longest_seconds)
         self._heed()
         return self._upstreams
 
@@ -149,6 +148,7 @@ class UpstreamGuard:
             tokens=self.bucket.tokens(now),
             backoff=self._backoff,
             now=now,
+            retry_timeouts=upstreams.policy.retries.retry_timeouts,
         )
         if isinstance(plan, Stop) and plan.reason is StopReason.RETRY_BUDGET_EXHAUSTED:
             self._refusals += 1

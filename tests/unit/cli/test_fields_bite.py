@@ -171,6 +171,7 @@ CASES: list[Case] = [
     ("spec.llm.retryBudget.minPerSecond", {"spec": {"llm": {"retryBudget": {"minPerSecond": "2"}}}}, {}),
     ("spec.llm.retryBudget.burst", {"spec": {"llm": {"retryBudget": {"burst": 7}}}}, {}),
     ("spec.llm.retryBudget.maxAttempts", {"spec": {"llm": {"retryBudget": {"maxAttempts": 2}}}}, {}),
+    ("spec.llm.retryBudget.retryTimeouts", {"spec": {"llm": {"retryBudget": {"retryTimeouts": True}}}}, {}),
     ("spec.llm.hedging.enabled", {"spec": {"llm": {"hedging": {"enabled": True}}}}, {}),
     ("spec.budget.limitUSD", budget(limitUSD="60"), budget(limitUSD="50")),
     ("spec.budget.window", budget(window="month"), budget(limitUSD="50")),

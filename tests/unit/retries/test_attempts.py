@@ -44,7 +44,7 @@ def plan(
     *upstreams: UpstreamView,
     tokens: float = 10.0,
     now: float = 0.0,
-    retry_sent_timeouts: bool = False,
+    retry_timeouts: bool = False,
 ) -> NextAttempt | Stop:
     return plan_next_attempt(
         ledger,
@@ -52,7 +52,7 @@ def plan(
         tokens=tokens,
         backoff=MIDDLING,
         now=now,
-        retry_sent_timeouts=retry_sent_timeouts,
+        retry_timeouts=retry_timeouts,
     )
 
 
@@ -118,7 +118,7 @@ def test_a_timeout_weighs_two_and_is_not_retried_once_the_request_was_sent() -> 
     assert plan(after(Outcome.TIMEOUT, sent=False), A, B, tokens=1.9) == Stop(
         StopReason.RETRY_BUDGET_EXHAUSTED
     )
-    assert plan(after(Outcome.TIMEOUT), A, B, retry_sent_timeouts=True) == NextAttempt(
+    assert plan(after(Outcome.TIMEOUT), A, B, retry_timeouts=True) == NextAttempt(
         "b", AttemptKind.EXTRA, 0.0, 2.0
     )
 

@@ -19,11 +19,13 @@ from support.upstream import (
     closed_port,
     content_event,
     finish_event,
+    hang_after_headers,
     hang_before_headers,
     reset_before_answer,
     role_event,
     stream,
     stream_cut,
+    stream_then_hang,
 )
 
 SERVES = answer_json(chat_answer())
@@ -138,6 +140,76 @@ async def test_without_a_token_nothing_is_tried_again(
     assert facts["retry_refusals"] == "3"
     assert facts["retry_extra_attempts"] == "0"
     assert facts["retry_tokens"] == "0.900"
+
+
+def use_both_and_retry_timeouts(
+    bench: ProxyBench, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    timeouts = UpstreamTimeouts(connect_seconds=1.0, first_byte_seconds=0.4, total_seconds=1.2)
+    bench.use(
+        [
+            an_upstream(base_url=upstream.base_url, timeouts=timeouts),
+            an_upstream("spare", second.base_url),
+        ],
+        retry_timeouts=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "stream_asked"),
+    [
+        pytest.param(hang_before_headers, False, id="before headers, unary"),
+        pytest.param(hang_after_headers, False, id="after headers, unary"),
+        pytest.param(hang_before_headers, True, id="before headers, stream"),
+        pytest.param(stream_then_hang([role_event()]), True, id="after the role, stream"),
+        pytest.param(answer_status(408), False, id="says so itself"),
+    ],
+)
+async def test_a_timeout_after_sending_is_tried_elsewhere_where_that_was_asked_for(
+    bench: ProxyBench, upstream: ScriptedUpstream, second: ScriptedUpstream, fault: Script, stream_asked: bool
+) -> None:
+    upstream.default = fault
+    second.default = stream([content_event("Hello"), finish_event(), DONE]) if stream_asked else SERVES
+    use_both_and_retry_timeouts(bench, upstream, second)
+
+    answer = await bench.ask(stream=stream_asked)
+
+    assert answer.status == 200
+    assert answer.headers[InternalHeader.UPSTREAM] == "spare"
+    assert outcomes(bench) == [Outcome.TIMEOUT, Outcome.OK]
+    assert all(report.cost_nano_usd > 0 for report in bench.ledger.reports), "both may bill"
+    assert bench.tokens == pytest.approx(100 - 2 + 0.1)
+
+
+async def test_a_timeout_is_not_tried_again_for_less_than_two_tokens(
+    bench: ProxyBench, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    upstream.default = hang_before_headers
+    use_both_and_retry_timeouts(bench, upstream, second)
+    bench.fill_bucket(1.9)
+
+    answer = await bench.ask()
+
+    assert answer.status == 504
+    assert answer.headers[Header.RETRY_BUDGET] == "exhausted"
+    assert second.attempts == 0
+
+
+async def test_retried_timeouts_make_room_for_all_attempts(
+    bench: ProxyBench, upstream: ScriptedUpstream
+) -> None:
+    """One upstream's whole timeout would leave no time for another."""
+    use_both_and_retry_timeouts(bench, upstream, upstream)
+    assert bench.policy is not None
+    patient = bench.policy.llm
+    impatient = patient.model_copy(
+        update={"retries": patient.retries.model_copy(update={"retry_timeouts": False})}
+    )
+    longest_seconds = max(one.timeouts.total_seconds for one in patient.upstreams)
+
+    assert impatient.longest_seconds == longest_seconds
+    assert patient.longest_seconds == 3 * longest_seconds
+    assert bench.guard.follow(patient).longest_seconds == 3 * longest_seconds
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 302])
