@@ -2,13 +2,15 @@
 
 It sees every attempt, streams included, and opens while the replica can still pay for the failure that opened
 it; from then on *first* attempts go straight to the next healthy upstream or path, which costs no retry token.
-It opens on consecutive failures, on the share of failures in a window, and, when tokens run low, on the first
-failure that would take the last of them. With nowhere else to send requests it is patient: refusing them all
-is worse than half of them failing. After a while it lets one real first attempt through (half-open); extra
-attempts never probe. Results of attempts that started before its last change of state are not counted.
+It opens on consecutive failures, on the share of failures in a window, when tokens run low on the first failure
+that would take the last of them, and when as many attempts as would open it by failing wait in vain. With nowhere
+else to send requests it is patient: refusing them all is worse than half of them failing. After a while it lets one
+real first attempt through (half-open); extra attempts never probe. Results of attempts that started before its last
+change of state are not counted.
 Not here: which outcome is a failure (`attempts.rule_for`). Pure; times are seconds of the monotonic clock.
 """
 
+import itertools
 import math
 from collections import deque
 from dataclasses import dataclass
@@ -73,6 +75,7 @@ class BreakerSettings:
 class Permit(msgspec.Struct, frozen=True):
     """Leave to send one attempt; every permit is brought back with `record`."""
 
+    number: int
     generation: int
     probe: bool
 
@@ -83,6 +86,7 @@ class Breaker:
     __slots__ = (
         "_consecutive",
         "_generation",
+        "_numbers",
         "_open_for",
         "_open_until",
         "_opened",
@@ -90,6 +94,7 @@ class Breaker:
         "_saw_at",
         "_settings",
         "_state",
+        "_unanswered",
         "_window",
         "_window_failures",
     )
@@ -106,6 +111,9 @@ class Breaker:
         self._probed_at: float | None = None
         self._saw_at = -math.inf
         self._opened = 0
+        self._numbers = itertools.count()
+        self._unanswered: dict[int, float] = {}
+        """When those attempts were sent that are under way, and after which nothing has come from the upstream."""
 
     @property
     def opened(self) -> int:
@@ -132,17 +140,18 @@ class Breaker:
         """Let an attempt through, or not. Only a *first* attempt can be the probe."""
         match self.offer(now):
             case Admission.PASS:
-                return Permit(self._generation, probe=False)
+                return self._permit(now, probe=False)
             case Admission.PROBE if first:
                 self._state = BreakerState.HALF_OPEN
                 self._generation += 1
                 self._probed_at = now
-                return Permit(self._generation, probe=True)
+                return self._permit(now, probe=True)
             case _:
                 return None
 
     def saw_content(self, permit: Permit) -> None:
-        """Take a stream's first content: a probe has passed, though its end is still to come."""
+        """Take an answer's first content: a probe has passed, though the end is still to come."""
+        self._unanswered.clear()
         if permit.probe and permit.generation == self._generation and self._state is BreakerState.HALF_OPEN:
             self._close()
 
@@ -162,6 +171,10 @@ class Breaker:
         `alternative`: first attempts have another upstream or path to go to. `tokens`: in the retry bucket
         before this failure is paid for; `weight`: what that takes. `retry_after_seconds`: as the upstream asked.
         """
+        if verdict is Verdict.SUCCESS:
+            self._unanswered.clear()
+        else:
+            self._unanswered.pop(permit.number, None)
         if permit.generation != self._generation:
             return
         if verdict is not Verdict.NEUTRAL:
@@ -174,6 +187,23 @@ class Breaker:
             self._add_to_window(now, failed)
             if failed and self._should_open(alternative=alternative, tokens=tokens, weight=weight):
                 self._open(now, retry_after_seconds)
+
+    def silent_seconds(self, now: float) -> float:
+        """Return for how long as many attempts have waited in vain as would open it by failing; 0 if fewer do."""
+        if (
+            self._state is not BreakerState.CLOSED
+            or len(self._unanswered) < self._settings.consecutive_failures
+        ):
+            return 0.0
+        latest = next(
+            itertools.islice(self._unanswered.values(), self._settings.consecutive_failures - 1, None)
+        )
+        return now - latest
+
+    def open_for_silence(self, now: float) -> None:
+        """Open because what was sent is not answered: first attempts need not wait until that has failed."""
+        self._saw_at = now
+        self._open(now, 0.0)
 
     def has_seen(self, now: float) -> bool:
         """Say whether its state is what it has lately seen itself."""
@@ -189,6 +219,11 @@ class Breaker:
         if self._state is BreakerState.OPEN:
             return max(0.0, self._open_until - now)
         return 0.0 if self.offer(now) is not Admission.REFUSE else self._settings.open_seconds
+
+    def _permit(self, now: float, *, probe: bool) -> Permit:
+        number = next(self._numbers)
+        self._unanswered[number] = now
+        return Permit(number, self._generation, probe)
 
     def _is_probed(self, now: float) -> bool:
         return self._probed_at is not None and now < self._probed_at + self._settings.probe_seconds
@@ -217,6 +252,7 @@ class Breaker:
         self._generation += 1
         self._opened += 1
         self._probed_at = None
+        self._unanswered.clear()
         wait_seconds = max(self._open_for, min(retry_after_seconds, self._settings.max_retry_after_seconds))
         self._open_until = now + wait_seconds
 

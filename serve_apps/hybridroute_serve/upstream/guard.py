@@ -38,6 +38,10 @@ from hybridroute_serve.upstream.target import AttemptTarget, provider_target
 
 __all__ = ["GuardedUpstream", "UpstreamGuard", "Upstreams"]
 
+_LATENCIES_FOR_SILENCE = 20
+"""Fewer do not say how long an upstream takes when it is well."""
+_SLOWER_THAN_P95 = 2.0
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GuardedUpstream:
@@ -55,6 +59,16 @@ class GuardedUpstream:
         if known is None:
             known = self._targets[api] = provider_target(self.config, api)
         return known
+
+    def is_silent(self, now: float) -> bool:
+        """Say whether attempts wait longer than a first byte may take, and than its answers take: is it hanging?"""
+        waited_seconds = self.breaker.silent_seconds(now)
+        if (
+            waited_seconds <= self.config.timeouts.first_byte_seconds
+            or len(self.latencies) < _LATENCIES_FOR_SILENCE
+        ):
+            return False
+        return waited_seconds > _SLOWER_THAN_P95 * self.latencies.p95_seconds()
 
     @property
     def place(self) -> UpstreamPlace:
@@ -142,6 +156,9 @@ class UpstreamGuard:
     ) -> NextAttempt | Stop:
         """Say what comes next for a request. A stop for want of a token is counted."""
         now = self.clock()
+        for one in upstreams.guarded:
+            if one.is_silent(now) and upstreams.has_alternative(one, now):
+                one.breaker.open_for_silence(now)
         plan = plan_next_attempt(
             ledger,
             upstreams.views(now, given_up),

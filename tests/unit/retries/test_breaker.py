@@ -199,3 +199,41 @@ def test_what_it_was_told_is_nothing_that_it_has_seen() -> None:
     assert not breaker.has_seen(1.0)
     fail(breaker, 1.0)
     assert breaker.has_seen(1.0)
+
+
+def test_it_is_silent_while_as_many_wait_as_would_open_it_and_nothing_comes() -> None:
+    breaker = Breaker()
+    permits = [breaker.admit(float(number), first=True) for number in range(4)]
+    assert breaker.silent_seconds(50.0) == 0.0, "too few to say"
+    permits.append(breaker.admit(4.0, first=True))
+    assert breaker.silent_seconds(50.0) == 46.0
+    permits.append(breaker.admit(5.0, first=True))
+    assert breaker.silent_seconds(50.0) == 46.0
+
+    first = permits[0]
+    assert first is not None
+    breaker.record(first, Verdict.NEUTRAL, 50.0, alternative=True, tokens=RICH)
+    assert breaker.silent_seconds(50.0) == 45.0, "a client that leaves is no answer"
+
+    breaker.open_for_silence(50.0)
+    assert breaker.offer(50.0) is Admission.REFUSE
+    assert breaker.has_seen(50.0), "the others are told"
+    assert breaker.silent_seconds(51.0) == 0.0
+    assert breaker.offer(51.0) is Admission.PROBE
+
+
+@pytest.mark.parametrize("heard", ["success", "content"])
+def test_whatever_comes_ends_the_silence(heard: str) -> None:
+    breaker = Breaker()
+    permits = [breaker.admit(0.0, first=True) for _ in range(9)]
+    assert breaker.silent_seconds(50.0) == 50.0
+    last = permits[-1]
+    assert last is not None
+    if heard == "content":
+        breaker.saw_content(last)
+    else:
+        breaker.record(last, Verdict.SUCCESS, 50.0, alternative=True, tokens=RICH)
+    assert breaker.silent_seconds(50.0) == 0.0
+    for _ in range(4):
+        breaker.admit(50.0, first=True)
+    assert breaker.silent_seconds(90.0) == 0.0

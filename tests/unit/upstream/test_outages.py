@@ -20,6 +20,7 @@ from support.upstream import (
     content_event,
     event,
     finish_event,
+    hang_before_headers,
     stream,
 )
 
@@ -104,6 +105,63 @@ async def test_clients_that_do_not_read_are_not_the_upstreams_fault(
 
     assert {report.outcome for report in bench.ledger.reports} == {Outcome.CUT}
     assert state(bench) == "closed"
+
+
+@pytest.mark.parametrize(
+    ("known", "alternative", "goes_to"),
+    [
+        pytest.param([0.1] * 20, True, "spare", id="hangs"),
+        pytest.param([4.0] * 20, True, "primary", id="usually takes half as long"),
+        pytest.param([0.1] * 19, True, "primary", id="nobody knows how long it takes"),
+        pytest.param([0.1] * 20, False, "primary", id="nowhere else to go"),
+    ],
+)
+async def test_an_upstream_that_hangs_is_left_before_what_it_was_sent_has_failed(
+    bench: ProxyBench,
+    upstream: ScriptedUpstream,
+    second: ScriptedUpstream,
+    *,
+    known: list[float],
+    alternative: bool,
+    goes_to: str,
+) -> None:
+    """After 5.5 s, where a first byte may take 5."""
+    timeouts = UpstreamTimeouts(connect_seconds=2.0, first_byte_seconds=5.0, total_seconds=60.0)
+    primary = an_upstream(base_url=upstream.base_url, timeouts=timeouts)
+    bench.use([primary, an_upstream("spare", second.base_url)] if alternative else [primary])
+    assert bench.policy is not None
+    latencies = bench.guard.follow(bench.policy.llm).find("primary").latencies
+    for seconds in known:
+        latencies.add(seconds)
+    upstream.scripts.extend([hang_before_headers] * 6)
+    second.default = upstream.default = SERVES
+
+    def begin(number: int) -> asyncio.Task[None]:
+        return bench.begin(request_id=f"hr-{number}")[0]
+
+    async def all_sent() -> bool:
+        return upstream.attempts == len(tasks)
+
+    tasks = [begin(number) for number in range(5)]
+    try:
+        await eventually(all_sent, 5.0)
+        bench.clock.jump(4.5)
+        tasks.append(begin(5))
+        await eventually(all_sent, 5.0)
+        assert state(bench) == "closed", "it may still take that long"
+        bench.clock.jump(1.0)
+
+        answer = await bench.ask(request_id="hr-after")
+
+        assert answer.status == 200
+        assert answer.headers[InternalHeader.UPSTREAM] == goes_to
+        assert state(bench) == ("open" if goes_to == "spare" else "closed")
+        assert bench.tokens == pytest.approx(100, abs=0.2)
+        assert bench.guard.facts()["retry_extra_attempts"] == "0"
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_half_of_the_only_upstreams_answers_failing(
