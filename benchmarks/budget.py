@@ -16,14 +16,16 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 import matplotlib as mpl
-from benchmarks.load import Sample, ask, client_session, how_measured, write_results
+from benchmarks.comparison import Compared, comparison_parser, named, parse_comparison, write_comparison
+from benchmarks.load import Sample, ask, client_session
 from benchmarks.peers import PEERS, Demand, Entry, Peer, PeerError, install, running_peer
 from benchmarks.provider import Bill, ProviderHandle, Script, running_provider
 from matplotlib.figure import Figure
@@ -66,7 +68,7 @@ class Measurement:
 async def run_peer(peer: Peer, number: int, arguments: argparse.Namespace) -> Measurement:
     """Start provider and gateway, spend, rush and count. Raises `PeerError`."""
     async with AsyncExitStack() as stack:
-        script = Script(**{**asdict(SCRIPT), "seed": SCRIPT.seed + number})
+        script = replace(SCRIPT, seed=SCRIPT.seed + number)
         provider = await stack.enter_async_context(running_provider(script, arguments.work / "provider.log"))
         demand = Demand(
             (provider.base_url,),
@@ -158,21 +160,19 @@ def cost(bills: Sequence[Bill], demand: Demand) -> Decimal:
     ) / 1_000_000
 
 
-async def run_all(arguments: argparse.Namespace) -> tuple[dict[str, str], list[Measurement], list[str]]:
-    """Return versions, measurements and what could not be measured, rounds interleaved."""
-    versions: dict[str, str] = {}
-    missing: list[str] = []
-    measurements: list[Measurement] = []
+async def run_all(arguments: argparse.Namespace) -> Compared[Measurement]:
+    """Measure all, rounds interleaved."""
+    compared = Compared[Measurement]()
     for number in range(arguments.rounds):
         for peer in arguments.peers:
             try:
-                versions.setdefault(peer.name, await install(peer, arguments.work))
-                measurements.append(await run_peer(peer, number, arguments))
+                compared.versions.setdefault(peer.name, await install(peer, arguments.work))
+                compared.measurements.append(await run_peer(peer, number, arguments))
             except PeerError as error:
-                missing.append(f"{peer.name}, round {number + 1}: {error}")
+                compared.missing.append(f"{peer.name}, round {number + 1}: {error}")
             else:
-                print(table_row(measurements[-1]), flush=True)
-    return versions, measurements, missing
+                print(table_row(compared.measurements[-1]), flush=True)
+    return compared
 
 
 COLUMNS: Final = (
@@ -203,13 +203,7 @@ def table_row(one: Measurement) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def report(
-    arguments: argparse.Namespace,
-    measured: str,
-    versions: dict[str, str],
-    measurements: list[Measurement],
-    missing: list[str],
-) -> list[str]:
+def report(arguments: argparse.Namespace, compared: Compared[Measurement], measured: str) -> list[str]:
     """Return the Markdown."""
     demand = Demand(())
     lines = [
@@ -225,13 +219,13 @@ def report(
         "hybridroute: `spec.budget`, `onExhausted: Reject`, the upstream's `maxOutputTokens` at its default of 2048."
         " litellm: `provider_budget_config`, a budget that needs no database, and no retries.",
         "",
-        *(f"- {name} {version}" for name, version in versions.items()),
+        *(f"- {name} {version}" for name, version in compared.versions.items()),
         "",
     ]
-    if missing:
-        lines += ["**Not measured:**", "", *(f"- {reason}" for reason in missing), ""]
+    if compared.missing:
+        lines += ["**Not measured:**", "", *(f"- {reason}" for reason in compared.missing), ""]
     lines += [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
-    return [*lines, *(table_row(one) for one in measurements)]
+    return [*lines, *(table_row(one) for one in compared.measurements)]
 
 
 def plot(measurements: list[Measurement], path: Path) -> None:
@@ -261,48 +255,29 @@ def plot(measurements: list[Measurement], path: Path) -> None:
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     peers = {peer.name: peer for peer in PEERS if peer.has_budget}
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("work", type=Path, metavar="WORK")
-    parser.add_argument("--peers", default=",".join(peers), help=f"of {', '.join(peers)}")
+    parser = comparison_parser(__doc__, name="budget", rounds=1)
+    parser.add_argument("--peers", type=partial(named, peers), default=list(peers.values()))
     parser.add_argument("--limit", type=Decimal, default=Decimal("0.50"), help="dollars")
     parser.add_argument("--left", type=Decimal, default=Decimal("0.05"), help="dollars")
     parser.add_argument("--clients", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--again-seconds", type=float, default=5.0)
     parser.add_argument("--replicas", type=int, default=1, help="of hybridroute's llm-proxy")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--name", default="budget", help="of the files that are written")
-    arguments = parser.parse_args()
-    unknown = [name for name in arguments.peers.split(",") if name not in peers]
-    if unknown:
-        parser.error(f"{', '.join(unknown)}: choose from {', '.join(peers)}")
-    arguments.peers = [peers[name] for name in arguments.peers.split(",")]
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    return arguments
+    return parse_comparison(parser)
 
 
 def main() -> None:
     """Measure, and write table, plot and numbers."""
     arguments = parse_arguments()
-    arguments.work = arguments.work.resolve()
-    versions, measurements, missing = asyncio.run(run_all(arguments))
-    measured = how_measured("benchmarks.budget", arguments.work)
-    lines = report(arguments, measured, versions, measurements, missing)
-    image = f"{arguments.name}.png"
-    if measurements:
-        lines += ["", f"![dollars spent over time]({image})"]
-    document = {
-        "measured": measured,
-        "versions": versions,
-        "not_measured": missing,
-        "measurements": [asdict(one) for one in measurements],
-    }
-    write_results(arguments.output, arguments.name, lines, document)
-    if measurements:
-        plot(measurements, arguments.output / image)
+    compared = asyncio.run(run_all(arguments))
+    write_comparison(
+        arguments,
+        compared,
+        module="benchmarks.budget",
+        report=partial(report, arguments, compared),
+        plot=partial(plot, compared.measurements),
+        caption="dollars spent over time",
+    )
 
 
 if __name__ == "__main__":

@@ -20,16 +20,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
 from functools import partial
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psutil
 from benchmarks import bare, merged, wrapped
+from benchmarks.comparison import Compared, comparison_parser, named, parse_comparison, write_comparison
 from benchmarks.fast_upstream import RunningUpstream, running_upstream
 from benchmarks.gateway_plot import plot_gateways
 from benchmarks.gateway_report import report
-from benchmarks.load import how_measured, write_results
-from benchmarks.outage import named
 from benchmarks.paced import read_paced
 from benchmarks.peers import PEERS, Demand, Entry, PeerError, install, running_peer, started_hybridroute
 from benchmarks.process_usage import CpuMeter, resident_mib
@@ -42,6 +40,7 @@ BARE, MERGED, WRAPPED = (
     replace(OURS, name=name, start=partial(started_hybridroute, import_paths=module.IMPORT_PATHS))
     for name, module in (("bare", bare), ("merged", merged), ("wrapped", wrapped))
 )
+ROUTES: Final = (OURS, BARE, MERGED, WRAPPED)
 GATEWAYS: Final = (OURS, BARE, *PEERS[1:])
 """Those that are compared unless others are named."""
 DIRECT: Final = "direct"
@@ -153,39 +152,35 @@ def match_priority(processes: list[psutil.Process]) -> None:
 
 
 @asynccontextmanager
-async def all_up(
-    arguments: argparse.Namespace, versions: dict[str, str], missing: list[str]
-) -> AsyncIterator[Bench]:
-    """Start the upstream and every gateway, warm; what cannot take part is said in `missing`."""
+async def all_up(arguments: argparse.Namespace, compared: Compared[Measurement]) -> AsyncIterator[Bench]:
+    """Start the upstream and every gateway, warm; what cannot take part is said in `compared.missing`."""
     async with AsyncExitStack() as stack:
         upstream = await stack.enter_async_context(running_upstream(arguments.work / "upstream.log"))
         direct = Entry(f"{upstream.base_url}/chat/completions", processes=lambda: [upstream.process])
         bench = Bench(arguments, upstream, {DIRECT: direct})
         for peer in arguments.peers:
             try:
-                versions[peer.name] = await install(peer, arguments.work)
+                compared.versions[peer.name] = await install(peer, arguments.work)
                 demand = Demand((upstream.base_url,), attempt_seconds=60)
-                if peer in (OURS, BARE, MERGED, WRAPPED):
+                if peer in ROUTES:
                     demand = replace(
                         demand, budget_usd=Decimal(1_000_000), client_key="sk-benchmark-0123456789"
                     )
                 entry = await stack.enter_async_context(running_peer(peer, arguments.work, demand))
             except PeerError as error:
-                missing.append(f"{peer.name}: {error}")
+                compared.missing.append(f"{peer.name}: {error}")
                 continue
             match_priority(entry.processes())
             bench.entries[peer.name] = entry
         for name in list(bench.entries):
-            await bench.warm_up(name, missing)
+            await bench.warm_up(name, compared.missing)
         yield bench
 
 
-async def run_all(arguments: argparse.Namespace) -> tuple[dict[str, str], list[Measurement], list[str]]:
-    """Return versions, measurements and what could not be measured, rounds interleaved."""
-    versions: dict[str, str] = {}
-    missing: list[str] = []
-    measurements: list[Measurement] = []
-    async with all_up(arguments, versions, missing) as bench:
+async def run_all(arguments: argparse.Namespace) -> Compared[Measurement]:
+    """Measure all, rounds interleaved."""
+    compared = Compared[Measurement]()
+    async with all_up(arguments, compared) as bench:
         for number in range(arguments.rounds):
             for cell in arguments.cells:
                 for gateway in bench.entries:
@@ -194,55 +189,42 @@ async def run_all(arguments: argparse.Namespace) -> tuple[dict[str, str], list[M
                     try:
                         one = await bench.measure(gateway, cell, number)
                     except (WrkError, OSError, ValueError) as error:
-                        missing.append(f"{gateway}, {cell.name}, round {number + 1}: {error}")
+                        compared.missing.append(f"{gateway}, {cell.name}, round {number + 1}: {error}")
                         continue
-                    measurements.append(one)
+                    compared.measurements.append(one)
                     figures = ", ".join(f"{name} {value:.3f}" for name, value in one.values.items())
                     print(
                         f"{number + 1} {cell.name} {gateway}: {figures}, others {one.others:.0%}", flush=True
                     )
                     await asyncio.sleep(PAUSE_SECONDS)
-    return versions, measurements, missing
+    return compared
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    peers = {peer.name: peer for peer in (*GATEWAYS, MERGED, WRAPPED)}
+    peers = {peer.name: peer for peer in (*ROUTES, *PEERS)}
     cells = {cell.name: cell for cell in CELLS}
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("work", type=Path, metavar="WORK")
+    parser = comparison_parser(__doc__, name="gateway", rounds=3)
     parser.add_argument("--peers", type=partial(named, peers), default=list(GATEWAYS))
     parser.add_argument("--cells", type=partial(named, cells), default=list(CELLS))
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--streams", type=int, default=8, help="paced ones of each measurement")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--name", default="gateway", help="of the files that are written")
-    arguments = parser.parse_args()
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    return arguments
+    return parse_comparison(parser)
 
 
 def main() -> None:
     """Measure, and write table, plot and numbers."""
     arguments = parse_arguments()
-    arguments.work = arguments.work.resolve()
-    versions, measurements, missing = asyncio.run(run_all(arguments))
-    measured = how_measured("benchmarks.gateway", arguments.work)
-    found = [asdict(one) for one in measurements]
-    image = f"{arguments.name}.png"
-    lines = report(found, versions, missing, measured=measured, seconds=arguments.seconds)
-    lines += ["", f"![requests, streams, latency and processor time of each gateway]({image})"]
-    document: dict[str, Any] = {
-        "measured": measured,
-        "versions": versions,
-        "not_measured": missing,
-        "measurements": found,
-    }
-    write_results(arguments.output, arguments.name, lines, document)
-    plot_gateways(found, arguments.output / image)
+    compared = asyncio.run(run_all(arguments))
+    found = [asdict(one) for one in compared.measurements]
+    write_comparison(
+        arguments,
+        compared,
+        module="benchmarks.gateway",
+        report=partial(report, found, compared.versions, compared.missing, seconds=arguments.seconds),
+        plot=partial(plot_gateways, found),
+        caption="requests, streams, latency and processor time of each gateway",
+    )
 
 
 if __name__ == "__main__":

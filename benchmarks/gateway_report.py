@@ -75,8 +75,8 @@ def report(
     measurements: list[dict[str, Any]],
     versions: dict[str, str],
     missing: list[str],
-    *,
     measured: str,
+    *,
     seconds: float,
 ) -> list[str]:
     """Return the Markdown."""

@@ -29,10 +29,10 @@ import uvicorn
 import uvloop
 import yaml
 from benchmarks.bare import BareLlmProxy, BareRouter
+from benchmarks.comparison import named
 from benchmarks.fast_upstream import FastProtocol
 from benchmarks.gateway_report import shown
 from benchmarks.merged import CalledPath
-from benchmarks.outage import named
 from benchmarks.peers import CLIENTS_FILE, GENEROUS_LIMITS, Demand, route_document
 from benchmarks.provider import HOST, free_port
 

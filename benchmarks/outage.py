@@ -15,11 +15,13 @@ import time
 from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
-from benchmarks.load import Sample, client_session, how_measured, open_loop, percentile, write_results
+from benchmarks.comparison import Compared, comparison_parser, named, parse_comparison, write_comparison
+from benchmarks.load import Sample, client_session, open_loop, percentile
 from benchmarks.outage_plot import plot_outages
 from benchmarks.peers import PEERS, Demand, Entry, Peer, PeerError, install, running_peer
 from benchmarks.provider import Attempt, Mode, ProviderHandle, Script, running_provider
@@ -45,6 +47,7 @@ SCENARIOS: Final = (
     Scenario("half", "Half of the requests, at random, get a 500", Mode.HALF),
     Scenario("trickle", "Answers come slowly, over 10 s", Mode.TRICKLE),
     Scenario("failover", "Primary down (500), secondary up", Mode.ERROR, upstreams=2),
+    Scenario("hanging-failover", "Primary answers nothing, secondary up", Mode.HANGING, upstreams=2),
 )
 
 
@@ -186,28 +189,26 @@ async def run_script(
     return Phases(start, down, up), samples
 
 
-async def run_all(arguments: argparse.Namespace) -> tuple[dict[str, str], list[Measurement], list[str]]:
-    """Return versions, measurements and what could not be measured, rounds interleaved."""
-    versions: dict[str, str] = {}
-    missing: list[str] = []
-    measurements: list[Measurement] = []
+async def run_all(arguments: argparse.Namespace) -> Compared[Measurement]:
+    """Measure all, rounds interleaved."""
+    compared = Compared[Measurement]()
     for peer in arguments.peers:
         try:
-            versions[peer.name] = await install(peer, arguments.work)
+            compared.versions[peer.name] = await install(peer, arguments.work)
         except PeerError as error:
-            missing.append(f"{peer.name}: {error}")
+            compared.missing.append(f"{peer.name}: {error}")
     for number in range(arguments.rounds):
         for scenario in arguments.scenarios:
             for peer in arguments.peers:
-                if peer.name not in versions:
+                if peer.name not in compared.versions:
                     continue
                 try:
-                    measurements.append(await run_scenario(peer, scenario, number, arguments))
+                    compared.measurements.append(await run_scenario(peer, scenario, number, arguments))
                 except PeerError as error:
-                    missing.append(f"{peer.name}, {scenario.name}, round {number + 1}: {error}")
+                    compared.missing.append(f"{peer.name}, {scenario.name}, round {number + 1}: {error}")
                 else:
-                    print(table_row(peer.name, measurements[-1:]), flush=True)
-    return versions, measurements, missing
+                    print(table_row(peer.name, compared.measurements[-1:]), flush=True)
+    return compared
 
 
 COLUMNS: Final = (
@@ -247,13 +248,7 @@ def table_row(peer: str, runs: list[Measurement]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def report(
-    arguments: argparse.Namespace,
-    measured: str,
-    versions: dict[str, str],
-    measurements: list[Measurement],
-    missing: list[str],
-) -> list[str]:
+def report(arguments: argparse.Namespace, compared: Compared[Measurement], measured: str) -> list[str]:
     """Return the Markdown."""
     lines = ["# The same outage for every gateway", "", measured]
     lines += [
@@ -273,16 +268,16 @@ def report(
         "|---|---|---|---|",
     ]
     lines += [
-        f"| {peer.name} | {versions[peer.name]} | {peer.retries} | {peer.fallback} |"
+        f"| {peer.name} | {compared.versions[peer.name]} | {peer.retries} | {peer.fallback} |"
         for peer in arguments.peers
-        if peer.name in versions
+        if peer.name in compared.versions
     ]
-    if missing:
-        lines += ["", "**Not measured:**", "", *(f"- {reason}" for reason in missing)]
+    if compared.missing:
+        lines += ["", "**Not measured:**", "", *(f"- {reason}" for reason in compared.missing)]
     for scenario in arguments.scenarios:
         lines += ["", f"## {scenario.title}", "", f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
         for peer in arguments.peers:
-            runs = [m for m in measurements if (m.peer, m.scenario) == (peer.name, scenario.name)]
+            runs = [m for m in compared.measurements if (m.peer, m.scenario) == (peer.name, scenario.name)]
             if runs:
                 lines.append(table_row(peer.name, runs))
             else:
@@ -290,61 +285,41 @@ def report(
     return lines
 
 
-def named(options: dict[str, Any], text: str) -> list[Any]:
-    """Return what comma-separated names stand for, in their order."""
-    unknown = [name for name in text.split(",") if name not in options]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: choose from {', '.join(options)}")
-    return [options[name] for name in text.split(",")]
+def plot(arguments: argparse.Namespace, compared: Compared[Measurement], path: Path) -> None:
+    """Write the PNG of the first round."""
+    titles = {scenario.name: scenario.title for scenario in arguments.scenarios}
+    plot_outages([asdict(one) for one in compared.measurements if one.round == 0], titles, path)
 
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     peers = {peer.name: peer for peer in PEERS}
     scenarios = {scenario.name: scenario for scenario in SCENARIOS}
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("work", type=Path, metavar="WORK")
-    parser.add_argument("--peers", type=lambda text: named(peers, text), default=list(peers.values()))
+    parser = comparison_parser(__doc__, name="outage", rounds=1)
+    parser.add_argument("--peers", type=partial(named, peers), default=list(peers.values()))
     parser.add_argument(
-        "--scenarios", type=lambda text: named(scenarios, text), default=named(scenarios, "error,failover")
+        "--scenarios", type=partial(named, scenarios), default=named(scenarios, "error,failover")
     )
     parser.add_argument("--rate", type=float, default=10.0, help="requests/s")
     parser.add_argument("--healthy-seconds", type=float, default=10.0)
     parser.add_argument("--outage-seconds", type=float, default=15.0)
     parser.add_argument("--recovery-seconds", type=float, default=10.0)
     parser.add_argument("--replicas", type=int, default=1, help="of hybridroute's llm-proxy")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--name", default="outage", help="of the files that are written")
-    arguments = parser.parse_args()
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    return arguments
+    return parse_comparison(parser)
 
 
 def main() -> None:
     """Measure, and write table, plot and numbers."""
     arguments = parse_arguments()
-    arguments.work = arguments.work.resolve()
-    versions, measurements, missing = asyncio.run(run_all(arguments))
-    measured = how_measured("benchmarks.outage", arguments.work)
-    lines = report(arguments, measured, versions, measurements, missing)
-    image = f"{arguments.name}.png"
-    if measurements:
-        lines += ["", f"![attempts, requests and failures per second]({image})"]
-    document = {
-        "measured": measured,
-        "versions": versions,
-        "not_measured": missing,
-        "measurements": [asdict(one) for one in measurements],
-    }
-    write_results(arguments.output, arguments.name, lines, document)
-    if measurements:
-        titles = {scenario.name: scenario.title for scenario in arguments.scenarios}
-        plot_outages(
-            [asdict(one) for one in measurements if one.round == 0], titles, arguments.output / image
-        )
+    compared = asyncio.run(run_all(arguments))
+    write_comparison(
+        arguments,
+        compared,
+        module="benchmarks.outage",
+        report=partial(report, arguments, compared),
+        plot=partial(plot, arguments, compared),
+        caption="attempts, requests and failures per second",
+    )
 
 
 if __name__ == "__main__":
