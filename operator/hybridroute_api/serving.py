@@ -99,7 +99,7 @@ class RetryPolicy(_Contract):
     """Tokens that the whole route holds at most."""
     max_attempts: int = Field(ge=1)
     """Attempts of one request, of every kind and path together."""
-    retry_timeouts: bool
+    retry_timeouts: bool = False
     """True: a timeout after the request was sent is retried as well, though the upstream may bill both attempts."""
     hedging: bool
     """True: a unary request that is slower than the 95th percentile is sent once more, from the same budget."""

@@ -1,5 +1,6 @@
 """Totals equal the records, whatever comes twice and in whatever order; a newer keeper fences the older."""
 
+import sqlite3
 import tempfile
 from collections import Counter
 from itertools import pairwise
@@ -251,6 +252,18 @@ def test_the_last_good_policy_survives_a_restart(store: Store, tmp_path: Path, c
     again = Store(tmp_path / "keeper.sqlite3", "support", clock)
     assert again.load_policy() == _POLICY
     again.close()
+
+
+def test_a_policy_from_before_timeouts_could_be_retried_is_still_good(store: Store, tmp_path: Path) -> None:
+    store.save_policy(_POLICY)
+    with sqlite3.connect(tmp_path / "keeper.sqlite3") as connection:
+        changed = connection.execute(
+            "UPDATE meta SET value = json_remove(value, '$.llm.retries.retry_timeouts') WHERE name = 'live_policy'"
+            " AND json_type(value, '$.llm.retries.retry_timeouts') IS NOT NULL"
+        )
+    connection.close()
+    assert changed.rowcount == 1
+    assert store.load_policy() == _POLICY
 
 
 def test_a_file_of_another_schema_is_refused(store: Store, tmp_path: Path, clock: TurnedClock) -> None:
