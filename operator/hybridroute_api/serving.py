@@ -16,6 +16,7 @@ from hybridroute_api.vocabulary import DriftAction, ExhaustedAction, Mode, OutOf
 __all__ = [
     "CONTRACT_VERSION",
     "DATABASE_NAME",
+    "LONGEST_REQUEST_SECONDS",
     "ArtifactPolicy",
     "AuthPolicy",
     "BudgetPolicy",
@@ -39,6 +40,8 @@ __all__ = [
 CONTRACT_VERSION: Literal[1] = 1
 DATABASE_NAME = "keeper.sqlite3"
 """The keeper's store in its `state_dir`, which is there when the keeper is not."""
+LONGEST_REQUEST_SECONDS = 3600
+"""No request may last longer: stopping replicas and ingresses are given so long to finish."""
 
 
 class _Contract(BaseModel):
@@ -96,7 +99,7 @@ class RetryPolicy(_Contract):
     """Tokens that the whole route holds at most."""
     max_attempts: int = Field(ge=1)
     """Attempts of one request, of every kind and path together."""
-    retry_timeouts: bool
+    retry_timeouts: bool = False
     """True: a timeout after the request was sent is retried as well, though the upstream may bill both attempts."""
     hedging: bool
     """True: a unary request that is slower than the 95th percentile is sent once more, from the same budget."""
@@ -117,7 +120,9 @@ class LlmPolicy(_Contract):
     def longest_seconds(self) -> float:
         """How long a request may take with all its attempts: no more than one of them, unless timeouts are retried."""
         longest = max(upstream.timeouts.total_seconds for upstream in self.upstreams)
-        return longest * self.retries.max_attempts if self.retries.retry_timeouts else longest
+        if not self.retries.retry_timeouts:
+            return longest
+        return min(longest * self.retries.max_attempts, LONGEST_REQUEST_SECONDS)
 
 
 class SlmPolicy(_Contract):

@@ -3,11 +3,12 @@
 Ray reads these once per process, so they cannot be part of the Serve config itself.
 """
 
+from hybridroute_api.serving import LONGEST_REQUEST_SECONDS
 from hybridroute_render.placement import ServePorts
 
 __all__ = ["LONGEST_STREAM_SECONDS", "render_serve_environment"]
 
-LONGEST_STREAM_SECONDS = 3600
+LONGEST_STREAM_SECONDS = LONGEST_REQUEST_SECONDS
 """No stream may be longer: HAProxy's old workers and stopping replicas are given this long to finish."""
 
 _LONGEST_SILENCE_SECONDS = 60

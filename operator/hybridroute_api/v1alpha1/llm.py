@@ -175,8 +175,8 @@ class RetryBudget(SpecModel):
     """Attempts of one request in all. Range 1 to 10; default 3, past which another attempt seldom helps."""
     retry_timeouts: Flag = False
     """True: a request that was sent and not answered within its upstream's `timeouts` is tried again, which takes two
-    extra attempts of this budget; with all of them it may last `maxAttempts` times the longest `timeouts.total`.
-    Default false, because both may be billed.
+    extra attempts of this budget; with all of them it may last `maxAttempts` times the longest `timeouts.total`, but
+    no more than an hour. Default false, because both may be billed.
     """
 
 

@@ -231,7 +231,7 @@ class Keeper:
             return
         try:
             ended = await self._write(partial(self._store.end_silent_replicas, policy))
-            orphans = await self._write(self._store.record_orphans)
+            orphans = await self._write(partial(self._store.record_orphans, policy))
             if ended or orphans:
                 _LOG.warning("upkeep found silent_replicas=%d orphaned_requests=%d", ended, orphans)
             if retention:

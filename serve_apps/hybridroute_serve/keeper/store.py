@@ -27,8 +27,8 @@ from hybridroute_serve.keeper.tally import Totals, tally_attempt, tally_record
 __all__ = ["FencedError", "Store"]
 
 ORPHAN_SECONDS = 900.0
-"""An attempt whose record has not come for so long gets one: ten times the longest deadline of a request in
-the examples, and a replica that lives or shares its disk with one that does reports within seconds."""
+"""An attempt whose record has not come for so long gets one, or for twice the longest request if that is more: its
+request may go on with others. A replica that lives or shares its disk with one that does reports within seconds."""
 
 _ATTEMPTS = msgspec.json.Decoder(AttemptReport)
 _RECORDS = msgspec.json.Decoder(DecisionRecord)
@@ -101,14 +101,15 @@ class Store:
             self._add(totals)
         return ended
 
-    def record_orphans(self) -> int:
+    def record_orphans(self, policy: LivePolicy) -> int:
         """Give attempts whose record never came a lost one; return how many requests."""
         now = self._clock()
+        longest_seconds = max(policy.llm.longest_seconds, policy.slm.total_seconds)
         totals: Totals = Counter()
         with self._transaction():
             rows = self._connection.execute(
                 "SELECT body FROM attempts WHERE orphan = 1 AND ingested_at < ? ORDER BY seq",
-                (now - ORPHAN_SECONDS,),
+                (now - max(ORPHAN_SECONDS, 2 * longest_seconds),),
             ).fetchall()
             lost = [_orphan_record(_ATTEMPTS.decode(body)) for (body,) in rows]
             fresh = insert_records(self._connection, lost, now)

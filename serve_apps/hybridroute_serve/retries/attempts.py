@@ -18,6 +18,7 @@ from hybridroute_serve.retries.backoff import Backoff, BackoffClass
 from hybridroute_serve.retries.breaker import Admission, Verdict
 
 __all__ = [
+    "TIMER_SLACK_SECONDS",
     "AttemptKind",
     "AttemptLedger",
     "EndedAttempt",
@@ -29,6 +30,9 @@ __all__ = [
     "plan_next_attempt",
     "rule_for",
 ]
+
+TIMER_SLACK_SECONDS = 0.01
+"""By how much an event loop's timer may be early: what ended at the deadline may seem to have some time left."""
 
 
 class AttemptKind(StrEnum):
@@ -172,7 +176,8 @@ def plan_next_attempt(
     retry_after_seconds = last.retry_after_seconds if last is not None else None
     if ledger.next_number > ledger.max_attempts:
         return Stop(StopReason.MAX_ATTEMPTS, retry_after_seconds)
-    if now >= ledger.deadline:
+    last_moment = ledger.deadline if last is None else ledger.deadline - TIMER_SLACK_SECONDS
+    if now >= last_moment:
         return Stop(StopReason.DEADLINE, retry_after_seconds)
     if last is None:
         return _plan_first(upstreams, tokens)
@@ -187,7 +192,7 @@ def plan_next_attempt(
     if not waits:
         return Stop(StopReason.NO_UPSTREAM, retry_after_seconds)
     wait_seconds, name = min(waits, key=lambda wait: wait[0])
-    if now + wait_seconds >= ledger.deadline:
+    if now + wait_seconds >= last_moment:
         return Stop(StopReason.DEADLINE, retry_after_seconds)
     return NextAttempt(name, AttemptKind.EXTRA, wait_seconds, rule.weight)
 

@@ -113,7 +113,7 @@ class Breaker:
         self._opened = 0
         self._numbers = itertools.count()
         self._unanswered: dict[int, float] = {}
-        """When those attempts were sent that are under way, and after which nothing has come from the upstream."""
+        """When those attempts were sent that are under way, and after which no answer has come from the upstream."""
 
     @property
     def opened(self) -> int:

@@ -70,6 +70,11 @@ class GuardedUpstream:
             return False
         return waited_seconds > _SLOWER_THAN_P95 * self.latencies.p95_seconds()
 
+    def with_config(self, config: Upstream) -> "GuardedUpstream":
+        """Return it with another configuration of the same place. How long another model takes is not known yet."""
+        latencies = self.latencies if config.model == self.config.model else LatencyWindow()
+        return GuardedUpstream(config, self.breaker, latencies)
+
     @property
     def place(self) -> UpstreamPlace:
         """What anything that was seen holds for."""
@@ -129,9 +134,7 @@ class UpstreamGuard:
         guarded = []
         for config in policy.upstreams:
             same = next((one for one in seen if one.place == _place(config)), None)
-            guarded.append(
-                GuardedUpstream(config, same.breaker, same.latencies) if same else GuardedUpstream(config)
-            )
+            guarded.append(GuardedUpstream(config) if same is None else same.with_config(config))
         self.bucket.change_ratio(policy.retries.ratio)
         self._upstreams = Upstreams(policy, tuple(guarded), policy.longest_seconds)
         self._heed()

@@ -4,16 +4,13 @@ from collections.abc import Callable
 
 from hybridroute_api.vocabulary import Outcome
 from hybridroute_serve.keeper.budget_client import Reservation
-from hybridroute_serve.retries.attempts import AttemptKind, EndedAttempt
+from hybridroute_serve.retries.attempts import TIMER_SLACK_SECONDS, AttemptKind, EndedAttempt
 from hybridroute_serve.retries.breaker import Permit
 from hybridroute_serve.upstream.books import NOTHING_STAKED, AttemptEnd, Stake
 from hybridroute_serve.upstream.dollars import AttemptAccounts, judge_bill
 from hybridroute_serve.upstream.guard import GuardedUpstream, UpstreamGuard, Upstreams
 
 __all__ = ["AttemptTicket"]
-
-_TIMER_SLACK_SECONDS = 0.01
-"""By how much an event loop's timer may be early."""
 
 
 class AttemptTicket:
@@ -97,5 +94,5 @@ class AttemptTicket:
         return (
             self._patience_ends_at is not None
             and end.outcome in (Outcome.TIMEOUT, Outcome.CUT)
-            and self._guard.clock() >= self._patience_ends_at - _TIMER_SLACK_SECONDS
+            and self._guard.clock() >= self._patience_ends_at - TIMER_SLACK_SECONDS
         )

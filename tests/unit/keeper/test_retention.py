@@ -47,7 +47,7 @@ async def test_what_is_past_its_age_goes_with_its_attempts(
     assert reads.read_conversation("c7") is None
     assert reads.read_conversation("c1200") is not None
     assert account_costs(reads.read_totals()) == costs
-    assert store.record_orphans() == 0
+    assert store.record_orphans(_POLICY) == 0
 
 
 async def test_the_oldest_go_while_the_file_is_too_large(

@@ -1,5 +1,6 @@
 """Totals equal the records, whatever comes twice and in whatever order; a newer keeper fences the older."""
 
+import sqlite3
 import tempfile
 from collections import Counter
 from itertools import pairwise
@@ -18,7 +19,7 @@ from hybridroute_api.records import (
     ReplicaHeartbeat,
     TokenUsage,
 )
-from hybridroute_api.serving import LlmPolicy, TokenPrices
+from hybridroute_api.serving import LlmPolicy, TokenPrices, UpstreamTimeouts
 from hybridroute_api.vocabulary import CascadeVerdict, Gate, Outcome, PathName, UsageSource
 from hybridroute_serve.costs.pricing import price_all_llm, price_report
 from hybridroute_serve.keeper.metric_table import ALL_LLM, BATCHES, COST, DUPLICATES, REQUESTS, SLM_IDLE
@@ -177,10 +178,10 @@ def test_an_attempt_whose_record_never_comes_gets_a_lost_one_after_fifteen_minut
         _POLICY,
     )
     clock.now += 899
-    assert store.record_orphans() == 0
+    assert store.record_orphans(_POLICY) == 0
     clock.now += 2
-    assert store.record_orphans() == 1
-    assert store.record_orphans() == 0
+    assert store.record_orphans(_POLICY) == 1
+    assert store.record_orphans(_POLICY) == 0
     stored = reads.read_request("r1")
     assert stored is not None
     assert stored.record is not None
@@ -194,11 +195,23 @@ def test_an_attempt_whose_record_never_comes_gets_a_lost_one_after_fifteen_minut
     assert len(reads.read_latest(10, 0.0)) == 2
 
 
+def test_a_request_that_may_still_go_on_is_not_given_up(store: Store, clock: TurnedClock) -> None:
+    """Its first attempts have timed out, and the tenth answers after 20 minutes."""
+    timeouts = UpstreamTimeouts(connect_seconds=2.0, first_byte_seconds=20.0, total_seconds=120.0)
+    retries = a_retry_policy(max_attempts=10, retry_timeouts=True)
+    patient = a_policy(llm=LlmPolicy(upstreams=(an_upstream(timeouts=timeouts),), retries=retries))
+    store.apply_batches([Batch(attempts=[an_attempt("r1")])], patient)
+    clock.now += 1200
+    assert store.record_orphans(patient) == 0
+    clock.now += 1201
+    assert store.record_orphans(patient) == 1
+
+
 def test_a_record_that_comes_after_its_attempts_leaves_no_orphan(store: Store, clock: TurnedClock) -> None:
     store.apply_batches([Batch(attempts=[an_attempt("r1")])], _POLICY)
     store.apply_batches([Batch(records=[a_record("r1")])], _POLICY)
     clock.now += 10_000
-    assert store.record_orphans() == 0
+    assert store.record_orphans(_POLICY) == 0
 
 
 def test_a_conversation_is_found_by_its_latest_path(store: Store, reads: Reads) -> None:
@@ -239,6 +252,18 @@ def test_the_last_good_policy_survives_a_restart(store: Store, tmp_path: Path, c
     again = Store(tmp_path / "keeper.sqlite3", "support", clock)
     assert again.load_policy() == _POLICY
     again.close()
+
+
+def test_a_policy_from_before_timeouts_could_be_retried_is_still_good(store: Store, tmp_path: Path) -> None:
+    store.save_policy(_POLICY)
+    with sqlite3.connect(tmp_path / "keeper.sqlite3") as connection:
+        changed = connection.execute(
+            "UPDATE meta SET value = json_remove(value, '$.llm.retries.retry_timeouts') WHERE name = 'live_policy'"
+            " AND json_type(value, '$.llm.retries.retry_timeouts') IS NOT NULL"
+        )
+    connection.close()
+    assert changed.rowcount == 1
+    assert store.load_policy() == _POLICY
 
 
 def test_a_file_of_another_schema_is_refused(store: Store, tmp_path: Path, clock: TurnedClock) -> None:

@@ -123,6 +123,13 @@ def test_a_timeout_weighs_two_and_is_not_retried_once_the_request_was_sent() -> 
     )
 
 
+def test_nothing_follows_what_ended_at_the_deadline_by_a_timer_that_was_early() -> None:
+    late = FRESH.deadline - 0.001
+    assert plan(after(Outcome.TIMEOUT), A, B, now=late, retry_timeouts=True) == Stop(StopReason.DEADLINE)
+    assert plan(after(Outcome.UPSTREAM_ERROR), A, B, now=late, tokens=0.0) == Stop(StopReason.DEADLINE)
+    assert isinstance(plan(FRESH, A, B, now=late), NextAttempt), "the caller's own haste"
+
+
 @pytest.mark.parametrize(
     "outcome",
     [

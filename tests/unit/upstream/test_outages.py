@@ -5,11 +5,13 @@ from collections import Counter
 
 import pytest
 
-from hybridroute_api.serving import UpstreamTimeouts
+from hybridroute_api.serving import LlmPolicy, UpstreamTimeouts
 from hybridroute_api.vocabulary import InternalHeader, Outcome
+from hybridroute_serve.upstream.guard import GuardedUpstream, UpstreamGuard
 from support.attempts import ProxyBench
+from support.clocks import TurnedClock
 from support.eventually import eventually
-from support.policies import an_upstream
+from support.policies import a_retry_policy, an_upstream
 from support.upstream import (
     DONE,
     Exchange,
@@ -162,6 +164,27 @@ async def test_an_upstream_that_hangs_is_left_before_what_it_was_sent_has_failed
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def test_what_is_known_of_one_model_says_nothing_of_how_long_another_takes() -> None:
+    guard = UpstreamGuard(monotonic_clock=TurnedClock(), random=lambda: 0.5)
+    spare = an_upstream("spare", "http://spare/v1")
+
+    def follow(**changes: str) -> GuardedUpstream:
+        upstreams = (an_upstream(**changes), spare)
+        return guard.follow(LlmPolicy(upstreams=upstreams, retries=a_retry_policy())).find("primary")
+
+    before = follow(model="quick")
+    for _ in range(20):
+        before.latencies.add(0.1)
+    for _ in range(5):
+        before.breaker.admit(0.0, first=True)
+    assert before.is_silent(10.0)
+
+    assert follow(model="quick", ca_file="/ca.pem").is_silent(10.0)
+    after = follow(model="thoughtful")
+    assert after.breaker is before.breaker
+    assert not after.is_silent(10.0)
 
 
 async def test_half_of_the_only_upstreams_answers_failing(

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from hybridroute_api.serving import UpstreamTimeouts
+from hybridroute_api.serving import LlmPolicy, UpstreamTimeouts
 from hybridroute_api.vocabulary import ErrorCode, Gate, Header, InternalHeader, Outcome
 from support.attempts import ProxyBench
 from support.eventually import eventually
-from support.policies import an_upstream
+from support.policies import a_retry_policy, an_upstream
 from support.upstream import (
     DONE,
     Script,
@@ -210,6 +210,20 @@ async def test_retried_timeouts_make_room_for_all_attempts(
     assert impatient.longest_seconds == longest_seconds
     assert patient.longest_seconds == 3 * longest_seconds
     assert bench.guard.follow(patient).longest_seconds == 3 * longest_seconds
+
+
+@pytest.mark.parametrize(
+    ("total_seconds", "longest_seconds"), [(300.0, 3000.0), (360.0, 3600.0), (3600.0, 3600.0)]
+)
+def test_no_request_outlives_what_stopping_replicas_leave_it(
+    total_seconds: float, longest_seconds: float
+) -> None:
+    timeouts = UpstreamTimeouts(connect_seconds=2.0, first_byte_seconds=20.0, total_seconds=total_seconds)
+    policy = LlmPolicy(
+        upstreams=(an_upstream(timeouts=timeouts),),
+        retries=a_retry_policy(max_attempts=10, retry_timeouts=True),
+    )
+    assert policy.longest_seconds == longest_seconds
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 302])
