@@ -142,6 +142,8 @@ class UpstreamView(msgspec.Struct, frozen=True):
     name: str
     admission: Admission
     """`Breaker.offer(now)`."""
+    overdue: bool = False
+    """`Breaker.is_overdue(now)`."""
 
 
 class NextAttempt(msgspec.Struct, frozen=True):
@@ -201,8 +203,8 @@ def _plan_first(upstreams: Sequence[UpstreamView], tokens: float) -> NextAttempt
     healthy = [upstream.name for upstream in upstreams if upstream.admission is Admission.PASS]
     for upstream in upstreams:
         # A probe may fail, and then this request needs a token to go on; with no other upstream it has
-        # nothing to lose.
-        worth_probing = not healthy or tokens >= 1
+        # nothing to lose. Some have to go without one, or nobody would ever find out.
+        worth_probing = not healthy or tokens >= 1 or upstream.overdue
         if upstream.admission is Admission.PASS or (upstream.admission is Admission.PROBE and worth_probing):
             return NextAttempt(upstream.name, AttemptKind.FIRST, 0.0, 0.0)
     return Stop(StopReason.NO_UPSTREAM)

@@ -64,6 +64,8 @@ class BreakerSettings:
     """Doubles with each failed probe, unless requests have nowhere else to go."""
     max_open_seconds: float = 5.0
     """A failed probe costs a token; one from each replica in so long is less than the floor brings in."""
+    overdue_seconds: float = 30.0
+    """One that might have been probed for so long is probed without a token in hand: some routes never have one."""
     max_retry_after_seconds: float = 30.0
     """How long it stays open at most because the upstream has named a time."""
     sighting_seconds: float = 30.0
@@ -213,6 +215,10 @@ class Breaker:
         """Open because other replicas have, unless it has seen for itself: a new one has no tokens to find out."""
         if self._state is BreakerState.CLOSED and not self.has_seen(now):
             self._open(now, 0.0)
+
+    def is_overdue(self, now: float) -> bool:
+        """Say whether it would take a probe, and has waited for one for long."""
+        return self.offer(now) is Admission.PROBE and now >= self._open_until + self._settings.overdue_seconds
 
     def reopens_in(self, now: float) -> float:
         """Seconds until it may let a first attempt through; 0 when it would now."""

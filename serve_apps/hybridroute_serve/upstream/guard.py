@@ -100,6 +100,7 @@ class Upstreams:
             UpstreamView(
                 one.config.name,
                 Admission.REFUSE if one.config.name in given_up else one.breaker.offer(now),
+                one.breaker.is_overdue(now),
             )
             for one in self.guarded
         ]

@@ -109,6 +109,27 @@ async def test_clients_that_do_not_read_are_not_the_upstreams_fault(
     assert state(bench) == "closed"
 
 
+async def test_without_tokens_it_takes_longer_and_yet_is_found_out_that_an_upstream_is_back(
+    bench: ProxyBench, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    upstream.default = BROKEN
+    use_both(bench, upstream, second)
+    for number in range(5):
+        await bench.ask(request_id=f"hr-{number}")
+    bench.guard.bucket.change_ratio(0.0)
+    bench.fill_bucket(0.0)
+    upstream.default = SERVES
+
+    served_by = []
+    for wait_seconds in (2.0, 26.0, 4.0, 0.0):
+        bench.clock.jump(wait_seconds)
+        answer = await bench.ask(request_id=f"hr-after-{len(served_by)}")
+        served_by.append(answer.headers[InternalHeader.UPSTREAM])
+
+    assert served_by == ["spare", "spare", "primary", "primary"]
+    assert state(bench) == "closed"
+
+
 @pytest.mark.parametrize(
     ("known", "alternative", "goes_to"),
     [
