@@ -13,7 +13,7 @@ __all__ = ["Compared", "comparison_parser", "named", "parse_comparison", "write_
 MeasurementT = TypeVar("MeasurementT")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Compared(Generic[MeasurementT]):
     """What a comparison came to. Measurements are dataclasses."""
 
