@@ -144,7 +144,6 @@ class Attempt:
             response.close()
 
     async def _let_go(self) -> None:
-        # The answer knows this attempt by its `on_sent`: held here any longer, it would be left to the collector.
         response, self._response = self._response, None
         if response is not None:
             await drain(response)

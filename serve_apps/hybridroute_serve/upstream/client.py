@@ -8,7 +8,6 @@ import os
 import ssl
 from collections.abc import Callable
 from functools import lru_cache
-from types import SimpleNamespace
 
 import aiohttp
 
@@ -32,14 +31,11 @@ class UpstreamClient:
 
     async def start(self) -> None:
         """Open the pool."""
-        trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(_note_sent)
         self._session = aiohttp.ClientSession(
             # No limit: a stream holds its connection, and admission is not the pool's work.
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
-            trace_configs=[trace],
         )
 
     async def stop(self) -> None:
@@ -71,12 +67,11 @@ class UpstreamClient:
             sent["authorization"] = f"Bearer {self._credentials.read(target.credential_file)}"
         return await self._session.post(
             target.base_url + operation,
-            data=as_payload(body),
+            data=as_payload(body, on_sent),
             headers=sent,
             allow_redirects=False,
             timeout=_timeout(target.timeouts.connect_seconds),
             ssl=True if target.ca_file is None else self._tls_context(target.ca_file),
-            trace_request_ctx=on_sent,
         )
 
     def mask_credential(self, target: AttemptTarget, text: bytes) -> bytes:
@@ -99,9 +94,3 @@ class UpstreamClient:
 @lru_cache
 def _timeout(connect_seconds: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, connect=connect_seconds)
-
-
-async def _note_sent(
-    _session: aiohttp.ClientSession, context: SimpleNamespace, _params: aiohttp.TraceRequestHeadersSentParams
-) -> None:
-    context.trace_request_ctx()
