@@ -6,6 +6,7 @@ A client asks once: no retries of its own, so that every further attempt is a ga
 import asyncio
 import json
 import os
+import platform
 import shlex
 import sys
 import time
@@ -82,11 +83,12 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def how_measured(module: str, work: Path) -> str:
-    """Return when, how and on what a result was measured."""
+    """Return when, how, by which Python and on what a result was measured."""
     words = ["WORK" if Path(word).resolve() == work else word for word in sys.argv[1:]]
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     return (
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, `python -m {module} {shlex.join(words)}`, {os.cpu_count()} cores"
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, `python -m {module} {shlex.join(words)}`,"
+        f" Python {platform.python_version()}, {os.cpu_count()} cores"
         f" shared by clients, provider, gateway and whatever else ran, load average at the end {load}."
     )
 
