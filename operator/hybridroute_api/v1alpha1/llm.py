@@ -108,8 +108,8 @@ class UpstreamTimeoutsSpec(SpecModel):
     first_byte: Duration = Field(
         default=timedelta(seconds=20), ge=timedelta(milliseconds=100), le=timedelta(minutes=10)
     )
-    """From the request being sent to the first content. Range 100ms to 10m; default 20s, past what busy
-    providers take for long prompts.
+    """From the request being sent to the first content; unary requests that wait longer speak against the upstream.
+    Range 100ms to 10m; default 20s, past what busy providers take for long prompts.
     """
     total: Duration = Field(default=timedelta(minutes=2), ge=timedelta(seconds=1), le=timedelta(hours=1))
     """Until the end of the answer. Range 1s to 1h, at least `firstByte` and `connect`; default 2m, a

@@ -88,6 +88,7 @@ class Breaker:
     __slots__ = (
         "_consecutive",
         "_generation",
+        "_is_silent",
         "_numbers",
         "_open_for",
         "_open_until",
@@ -116,6 +117,8 @@ class Breaker:
         self._numbers = itertools.count()
         self._unanswered: dict[int, float] = {}
         """When those attempts were sent that are under way, and after which no answer has come from the upstream."""
+        self._is_silent = False
+        """It is open for that alone."""
 
     @property
     def opened(self) -> int:
@@ -153,7 +156,7 @@ class Breaker:
 
     def saw_content(self, permit: Permit) -> None:
         """Take an answer's first content: a probe has passed, though the end is still to come."""
-        self._unanswered.clear()
+        self._hear()
         if permit.probe and permit.generation == self._generation and self._state is BreakerState.HALF_OPEN:
             self._close()
 
@@ -174,7 +177,7 @@ class Breaker:
         before this failure is paid for; `weight`: what that takes. `retry_after_seconds`: as the upstream asked.
         """
         if verdict is Verdict.SUCCESS:
-            self._unanswered.clear()
+            self._hear()
         else:
             self._unanswered.pop(permit.number, None)
         if permit.generation != self._generation:
@@ -203,9 +206,13 @@ class Breaker:
         return now - latest
 
     def open_for_silence(self, now: float) -> None:
-        """Open because what was sent is not answered: first attempts need not wait until that has failed."""
+        """Open because what was sent is not answered: first attempts need not wait until that has failed.
+
+        Any answer closes it, also to what was sent before.
+        """
         self._saw_at = now
         self._open(now, 0.0)
+        self._is_silent = True
 
     def has_seen(self, now: float) -> bool:
         """Say whether its state is what it has lately seen itself."""
@@ -225,6 +232,11 @@ class Breaker:
         if self._state is BreakerState.OPEN:
             return max(0.0, self._open_until - now)
         return 0.0 if self.offer(now) is not Admission.REFUSE else self._settings.open_seconds
+
+    def _hear(self) -> None:
+        self._unanswered.clear()
+        if self._is_silent:
+            self._close()
 
     def _permit(self, now: float, *, probe: bool) -> Permit:
         number = next(self._numbers)
@@ -258,6 +270,7 @@ class Breaker:
         self._generation += 1
         self._opened += 1
         self._probed_at = None
+        self._is_silent = False
         self._unanswered.clear()
         wait_seconds = max(self._open_for, min(retry_after_seconds, self._settings.max_retry_after_seconds))
         self._open_until = now + wait_seconds
@@ -276,6 +289,7 @@ class Breaker:
 
     def _close(self) -> None:
         self._state = BreakerState.CLOSED
+        self._is_silent = False
         self._probed_at = None
         self._consecutive = 0
         self._window.clear()

@@ -237,3 +237,30 @@ def test_whatever_comes_ends_the_silence(heard: str) -> None:
     for _ in range(4):
         breaker.admit(50.0, first=True)
     assert breaker.silent_seconds(90.0) == 0.0
+
+
+@pytest.mark.parametrize("heard", ["success", "content"])
+@pytest.mark.parametrize("after_seconds", [0.5, 1.5])
+def test_an_answer_to_what_was_sent_before_ends_a_silence_that_opened_it(
+    heard: str, after_seconds: float
+) -> None:
+    breaker = Breaker()
+    early, *_ = [breaker.admit(0.0, first=True) for _ in range(5)]
+    assert early is not None
+    breaker.open_for_silence(50.0)
+    assert breaker.offer(50.0 + after_seconds) is not Admission.PASS
+    if heard == "content":
+        breaker.saw_content(early)
+    else:
+        breaker.record(early, Verdict.SUCCESS, 50.0 + after_seconds, alternative=True, tokens=RICH)
+    assert breaker.offer(50.0 + after_seconds) is Admission.PASS
+
+
+def test_once_a_probe_has_failed_an_early_answer_no_longer_closes_it() -> None:
+    breaker = Breaker()
+    early, *_ = [breaker.admit(0.0, first=True) for _ in range(5)]
+    assert early is not None
+    breaker.open_for_silence(50.0)
+    fail(breaker, 51.0)
+    breaker.record(early, Verdict.SUCCESS, 51.5, alternative=True, tokens=RICH)
+    assert breaker.state(51.5) is BreakerState.OPEN
