@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hybridroute_api.facts import (
+    BREAKER_CAUSE,
     BREAKER_OPENED,
     BREAKER_STATE,
     RETRY_EXTRA_ATTEMPTS,
@@ -72,8 +73,12 @@ def describe_budgets(state: Mapping[str, Any]) -> list[str]:
 
 
 def describe_upstreams(state: Mapping[str, Any]) -> list[str]:
-    """Each upstream's breaker, with the number of llm-proxy replicas that have it so: `upstream primary: open 2`."""
+    """Each upstream's breaker, with the number of llm-proxy replicas that have it so, and why it is not closed:
+
+    `upstream primary: open 2 (no answers); opened 3 times`.
+    """
     states: dict[str, Counter[str]] = {}
+    causes: dict[str, set[str]] = {}
     opened: Counter[str] = Counter()
     for facts in _facts(state, "llm-proxy"):
         for name, value in facts.items():
@@ -81,8 +86,11 @@ def describe_upstreams(state: Mapping[str, Any]) -> list[str]:
                 states.setdefault(name.removeprefix(BREAKER_STATE), Counter())[value] += 1
             elif name.startswith(BREAKER_OPENED):
                 opened[name.removeprefix(BREAKER_OPENED)] += int(value)
+            elif name.startswith(BREAKER_CAUSE):
+                causes.setdefault(name.removeprefix(BREAKER_CAUSE), set()).add(value)
     return [
         f"upstream {name}: {', '.join(f'{state} {count}' for state, count in sorted(counts.items()))}"
+        + (f" ({', '.join(sorted(causes[name]))})" if name in causes else "")
         + (f"; opened {opened[name]} times" if opened[name] else "")
         for name, counts in sorted(states.items())
     ]

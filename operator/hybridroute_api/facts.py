@@ -4,6 +4,7 @@ Values are text. Counters count from the replica's start. A name that ends in a 
 """
 
 __all__ = [
+    "BREAKER_CAUSE",
     "BREAKER_OPENED",
     "BREAKER_STATE",
     "ENGINE_CACHE_USE",
@@ -26,6 +27,8 @@ MODEL_DIGEST = "model_digest"
 """Which weights an SLM replica serves: `sha256:` and the file's digest."""
 BREAKER_STATE = "upstream."
 """`closed`, `open` or `half_open`."""
+BREAKER_CAUSE = "breaker_cause."
+"""Why it is not closed, in words; absent while it is."""
 BREAKER_OPENED = "breaker_opened."
 """Counter: how often the breaker opened."""
 RETRY_TOKENS = "retry_tokens"

@@ -120,6 +120,7 @@ async def test_primary_down_secondary_up(route: LiveRoute, provider: ScriptedUps
             await route.until(is_shown_as_open)
             _, shown, _ = await route.command("status")
             assert "upstream primary: open" in shown or "upstream primary: half_open" in shown
+            assert "(failures in a row)" in shown or "(a failure when retry tokens were low)" in shown
             assert "upstream secondary: closed" in shown
 
             provider.default = ANSWER

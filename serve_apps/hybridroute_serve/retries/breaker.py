@@ -18,7 +18,7 @@ from enum import StrEnum
 
 import msgspec
 
-__all__ = ["Admission", "Breaker", "BreakerSettings", "BreakerState", "Permit", "Verdict"]
+__all__ = ["Admission", "Breaker", "BreakerSettings", "BreakerState", "OpeningCause", "Permit", "Verdict"]
 
 
 class BreakerState(StrEnum):
@@ -28,6 +28,16 @@ class BreakerState(StrEnum):
     OPEN = "open"
     HALF_OPEN = "half_open"
     """The next first attempt is a probe, or one is on its way."""
+
+
+class OpeningCause(StrEnum):
+    """Why it opened, as status and logs say it."""
+
+    FAILURES = "failures in a row"
+    SHARE = "half of its attempts failed"
+    TOKENS = "a failure when retry tokens were low"
+    SILENCE = "no answers"
+    TOLD = "other replicas left it"
 
 
 class Admission(StrEnum):
@@ -86,6 +96,7 @@ class Breaker:
     """The breaker of one upstream."""
 
     __slots__ = (
+        "_cause",
         "_consecutive",
         "_generation",
         "_is_silent",
@@ -114,6 +125,7 @@ class Breaker:
         self._probed_at: float | None = None
         self._saw_at = -math.inf
         self._opened = 0
+        self._cause: OpeningCause | None = None
         self._numbers = itertools.count()
         self._unanswered: dict[int, float] = {}
         """When those attempts were sent that are under way, and after which no answer has come from the upstream."""
@@ -124,6 +136,11 @@ class Breaker:
     def opened(self) -> int:
         """How often it opened."""
         return self._opened
+
+    @property
+    def cause(self) -> OpeningCause | None:
+        """Why it is not closed; None while it is."""
+        return None if self._state is BreakerState.CLOSED else self._cause
 
     def state(self, now: float) -> BreakerState:
         """Return the state."""
@@ -190,7 +207,9 @@ class Breaker:
             failed = verdict is Verdict.FAILURE
             self._consecutive = self._consecutive + 1 if failed else 0
             self._add_to_window(now, failed)
-            if failed and self._should_open(alternative=alternative, tokens=tokens, weight=weight):
+            cause = self._judge(alternative=alternative, tokens=tokens, weight=weight) if failed else None
+            if cause is not None:
+                self._cause = cause
                 self._open(now, retry_after_seconds)
 
     def silent_seconds(self, now: float) -> float:
@@ -211,6 +230,7 @@ class Breaker:
         Any answer closes it, also to what was sent before.
         """
         self._saw_at = now
+        self._cause = OpeningCause.SILENCE
         self._open(now, 0.0)
         self._is_silent = True
 
@@ -221,6 +241,7 @@ class Breaker:
     def open_as_told(self, now: float) -> None:
         """Open because other replicas have, unless it has seen for itself: a new one has no tokens to find out."""
         if self._state is BreakerState.CLOSED and not self.has_seen(now):
+            self._cause = OpeningCause.TOLD
             self._open(now, 0.0)
 
     def is_overdue(self, now: float) -> bool:
@@ -246,18 +267,20 @@ class Breaker:
     def _is_probed(self, now: float) -> bool:
         return self._probed_at is not None and now < self._probed_at + self._settings.probe_seconds
 
-    def _should_open(self, *, alternative: bool, tokens: float, weight: float) -> bool:
+    def _judge(self, *, alternative: bool, tokens: float, weight: float) -> OpeningCause | None:
+        """Say why a failure opens it; None when it does not."""
         if not alternative:
-            return self._consecutive >= self._settings.lone_consecutive_failures
+            patience = self._settings.lone_consecutive_failures
+            return OpeningCause.FAILURES if self._consecutive >= patience else None
         if self._consecutive >= self._settings.consecutive_failures:
-            return True
+            return OpeningCause.FAILURES
         # This failure takes `weight`; another like it could not be paid for.
         if tokens < 2 * weight:
-            return True
-        return (
-            len(self._window) >= self._settings.window_attempts
-            and self._window_failures >= self._settings.window_failure_share * len(self._window)
-        )
+            return OpeningCause.TOKENS
+        known = len(self._window) >= self._settings.window_attempts
+        if known and self._window_failures >= self._settings.window_failure_share * len(self._window):
+            return OpeningCause.SHARE
+        return None
 
     def _add_to_window(self, now: float, failed: bool) -> None:
         self._window.append((now, failed))

@@ -4,10 +4,12 @@ A breaker and latencies per upstream, the bucket that extra attempts are paid fr
 It plans, admits and learns; it sends nothing and holds nothing of any one request (`pursuit.RequestPursuit`).
 """
 
+import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from hybridroute_api.facts import (
+    BREAKER_CAUSE,
     BREAKER_OPENED,
     BREAKER_STATE,
     HEDGES,
@@ -29,7 +31,14 @@ from hybridroute_serve.retries.attempts import (
     rule_for,
 )
 from hybridroute_serve.retries.backoff import Backoff
-from hybridroute_serve.retries.breaker import Admission, Breaker, BreakerState, Permit, Verdict
+from hybridroute_serve.retries.breaker import (
+    Admission,
+    Breaker,
+    BreakerState,
+    OpeningCause,
+    Permit,
+    Verdict,
+)
 from hybridroute_serve.retries.bucket import RetryBucket
 from hybridroute_serve.retries.hedging import HedgeTerms, LatencyWindow, plan_hedge
 from hybridroute_serve.retries.sightings import Sighting, UpstreamPlace
@@ -37,6 +46,8 @@ from hybridroute_serve.upstream.books import AttemptEnd
 from hybridroute_serve.upstream.target import AttemptTarget, provider_target
 
 __all__ = ["GuardedUpstream", "UpstreamGuard", "Upstreams"]
+
+_LOG = logging.getLogger(__name__)
 
 _LATENCIES_FOR_SILENCE = 20
 """Fewer do not say how long an upstream takes when it is well."""
@@ -163,6 +174,7 @@ class UpstreamGuard:
         for one in upstreams.guarded:
             if one.is_silent(now) and upstreams.has_alternative(one, now):
                 one.breaker.open_for_silence(now)
+                _log_change(one, was=None)
         plan = plan_next_attempt(
             ledger,
             upstreams.views(now, given_up),
@@ -226,7 +238,7 @@ class UpstreamGuard:
         patience_ended: bool,
     ) -> None:
         """Learn from an attempt's end. `patience_ended`: the caller's deadline cut it short."""
-        now = self.clock()
+        now, was = self.clock(), to.breaker.cause
         rule = rule_for(end.outcome, request_sent=end.request_sent)
         failed = rule.verdict is Verdict.FAILURE
         blameless = end.client_blocked or patience_ended
@@ -239,10 +251,17 @@ class UpstreamGuard:
             weight=rule.weight,
             retry_after_seconds=(end.failure.retry_after_seconds if end.failure else None) or 0.0,
         )
+        _log_change(to, was)
         if rule.deposits:
             self.bucket.deposit_success(now)
         if end.outcome is Outcome.OK and not end.streamed:
             to.latencies.add(end.total_seconds)
+
+    def saw_content(self, of: GuardedUpstream, permit: Permit) -> None:
+        """Learn that an answer has begun."""
+        was = of.breaker.cause
+        of.breaker.saw_content(permit)
+        _log_change(of, was)
 
     def give_back(self, to: GuardedUpstream, permit: Permit) -> None:
         """Bring back the permit of an attempt that was not sent after all."""
@@ -262,13 +281,25 @@ class UpstreamGuard:
         for one in self._upstreams.guarded if self._upstreams is not None else ():
             facts[BREAKER_STATE + one.config.name] = one.breaker.state(now)
             facts[BREAKER_OPENED + one.config.name] = str(one.breaker.opened)
+            if one.breaker.cause is not None:
+                facts[BREAKER_CAUSE + one.config.name] = one.breaker.cause
         return facts
 
     def _heed(self) -> None:
         now = self.clock()
         for one in self._upstreams.guarded if self._upstreams is not None else ():
             if one.place in self._down_elsewhere:
+                was = one.breaker.cause
                 one.breaker.open_as_told(now)
+                _log_change(one, was)
+
+
+def _log_change(one: GuardedUpstream, was: OpeningCause | None) -> None:
+    cause = one.breaker.cause
+    if cause is not None and was is None:
+        _LOG.warning("left an upstream upstream=%s cause=%r", one.config.name, str(cause))
+    elif cause is None and was is not None:
+        _LOG.info("an upstream is back upstream=%s", one.config.name)
 
 
 def _place(config: Upstream) -> UpstreamPlace:

@@ -50,7 +50,7 @@ class AttemptTicket:
 
     def saw_content(self) -> None:
         """Let a probe pass."""
-        self.upstream.breaker.saw_content(self._permit)
+        self._guard.saw_content(self.upstream, self._permit)
 
     def close(self, end: AttemptEnd) -> Stake:
         """Settle, teach the guard, and tell the request."""

@@ -124,13 +124,18 @@ def test_a_policy_that_is_not_in_force_is_a_problem():
 def test_breakers_are_counted_over_the_replicas_that_are_alive():
     state = replicas(
         "llm-proxy",
-        {"upstream.primary": "open", "breaker_opened.primary": "2", "upstream.second": "closed"},
+        {
+            "upstream.primary": "open",
+            "breaker_cause.primary": "no answers",
+            "breaker_opened.primary": "2",
+            "upstream.second": "closed",
+        },
         {"upstream.primary": "closed", "breaker_opened.primary": "1", "upstream.second": "closed"},
     )
     state["replicas"]["llm-proxy"].append({"alive": False, "facts": {"upstream.primary": "half_open"}})
 
     assert describe_upstreams(state) == [
-        "upstream primary: closed 1, open 1; opened 3 times",
+        "upstream primary: closed 1, open 1 (no answers); opened 3 times",
         "upstream second: closed 2",
     ]
 

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybridroute_serve.retries.breaker import Admission, Breaker, BreakerSettings, BreakerState, Verdict
+from hybridroute_serve.retries.breaker import (
+    Admission,
+    Breaker,
+    BreakerSettings,
+    BreakerState,
+    OpeningCause,
+    Verdict,
+)
 
 RICH = 1_000.0
 
@@ -264,3 +271,28 @@ def test_once_a_probe_has_failed_an_early_answer_no_longer_closes_it() -> None:
     fail(breaker, 51.0)
     breaker.record(early, Verdict.SUCCESS, 51.5, alternative=True, tokens=RICH)
     assert breaker.state(51.5) is BreakerState.OPEN
+
+
+def test_it_says_why_it_opened_until_it_is_closed() -> None:
+    breaker = Breaker()
+    fail(breaker, 0.0)
+    assert breaker.cause is None
+    fail(breaker, 0.0, tokens=1.5)
+    assert breaker.cause is OpeningCause.TOKENS
+    fail(breaker, 1.0)
+    assert breaker.cause is OpeningCause.TOKENS, "a probe that fails is no cause of its own"
+    succeed(breaker, 3.0)
+    assert breaker.cause is None
+    for _ in range(5):
+        fail(breaker, 3.0)
+    assert breaker.cause is OpeningCause.FAILURES
+    succeed(breaker, 4.0)
+    for number in range(10):
+        (fail if number % 2 else succeed)(breaker, 4.0)
+    assert breaker.cause is OpeningCause.SHARE
+    succeed(breaker, 5.0)
+    breaker.open_for_silence(5.0)
+    assert breaker.cause is OpeningCause.SILENCE
+    told = Breaker()
+    told.open_as_told(0.0)
+    assert told.cause is OpeningCause.TOLD

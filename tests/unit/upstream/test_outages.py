@@ -53,8 +53,35 @@ async def test_primary_down_and_secondary_up_is_no_error_to_any_client(
     assert state(bench) == "open"
     assert state(bench, "spare") == "closed"
     assert upstream.attempts <= min(5, max(1, tokens))
+    assert bench.guard.facts()["breaker_cause.primary"] in (
+        "failures in a row",
+        "a failure when retry tokens were low",
+    )
     assert bench.guard.facts()["retry_extra_attempts"] == str(upstream.attempts)
     assert bench.guard.facts()["breaker_opened.primary"] == "1"
+
+
+async def test_leaving_an_upstream_and_coming_back_are_a_line_each(
+    bench: ProxyBench,
+    upstream: ScriptedUpstream,
+    second: ScriptedUpstream,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", logger="hybridroute_serve.upstream.guard")
+    upstream.default = BROKEN
+    use_both(bench, upstream, second)
+    for number in range(8):
+        await bench.ask(request_id=f"hr-{number}")
+    bench.clock.jump(1.0)
+    await bench.ask(request_id="hr-failed-probe")
+    upstream.default = SERVES
+    bench.clock.jump(2.0)
+    await bench.ask(request_id="hr-probe")
+
+    assert [record.getMessage() for record in caplog.records] == [
+        "left an upstream upstream=primary cause='failures in a row'",
+        "an upstream is back upstream=primary",
+    ]
 
 
 async def test_with_an_open_breaker_first_attempts_go_elsewhere_without_a_token(
@@ -179,6 +206,9 @@ async def test_an_upstream_that_hangs_is_left_before_what_it_was_sent_has_failed
         assert answer.status == 200
         assert answer.headers[InternalHeader.UPSTREAM] == goes_to
         assert state(bench) == ("open" if goes_to == "spare" else "closed")
+        assert bench.guard.facts().get("breaker_cause.primary") == (
+            "no answers" if goes_to == "spare" else None
+        )
         assert bench.tokens == pytest.approx(100, abs=0.2)
         assert bench.guard.facts()["retry_extra_attempts"] == "0"
     finally:
