@@ -101,8 +101,8 @@ async def test_most_attempts_are_paid_from_the_lease_in_hand(bench: _Bench) -> N
     first = _reserved(await bench.accounts.reserve("r1/llm/1", None, 30))
     assert first.valid_until == bench.clock.now + _LEASE_SECONDS
     assert len(first.lease_ids) == 1
-    for number in range(3):
-        _reserved(await bench.accounts.reserve(f"more{number}/llm/1", None, 20))
+    # No more than half of the lease: it is not refilled meanwhile, which would report what is settled.
+    _reserved(await bench.accounts.reserve("more/llm/1", None, 20))
     assert bench.gate.seen.count(LEASES_PATH) == 1
     assert bench.accounts.settle(first, 12) == 12
     assert bench.accounts.settle(_reserved(await bench.accounts.reserve("r2/llm/1", None, 5)), None) == 5
