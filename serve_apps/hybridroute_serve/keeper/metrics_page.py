@@ -8,8 +8,10 @@ __all__ = ["render_metrics_page"]
 
 _INTRODUCTION = f"""# Metrics
 
-The keeper exports these at `/metrics`, for a scraper that sends the metrics token
-(`Authorization: Bearer …`). They are added up in the transaction that stores a record, so they equal the records,
+The keeper exports these at `/keeper/metrics` of the route's port, for a scraper that sends the metrics token
+(`Authorization: Bearer …`). On one machine the token is in `secrets/metrics-token` of the route's folder
+(`~/.local/state/hybridroute/<route>`), in a cluster in the Secret `<name>-internal` under `metrics-token`, and a PodMonitor of the
+route knows it. They are added up in the transaction that stores a record, so they equal the records,
 survive restarts and retention, and do not depend on how many replicas there were.
 Ray's own metrics stay on Ray's own ports.
 
