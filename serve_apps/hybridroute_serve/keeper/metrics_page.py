@@ -10,13 +10,13 @@ _INTRODUCTION = f"""# Metrics
 
 The keeper exports these at `/keeper/metrics` of the route's port, for a scraper that sends the metrics token
 (`Authorization: Bearer …`). On one machine the token is in `secrets/metrics-token` of the route's folder
-(`~/.local/state/hybridroute/<route>`), in a cluster in the Secret `<name>-internal` under `metrics-token`, and a PodMonitor of the
-route knows it. They are added up in the transaction that stores a record, so they equal the records,
+(`~/.local/state/hybridroute/<route>`), in a cluster in the Secret `<name>-internal` under `metrics-token`, and a
+PodMonitor of the route knows it. They are added up in the transaction that stores a record, so they equal the records,
 survive restarts and retention, and do not depend on how many replicas there were.
 Ray's own metrics stay on Ray's own ports.
 
-`path` is `slm` or `llm`, and `{NONE}` for requests that went to neither; `gate` is the gate that decided, and `{NONE}` for requests
-that were refused before a decision. This page is generated (`make docs`); edit `keeper/metric_table.py`.
+`path` is `slm` or `llm`, and `{NONE}` for requests that went to neither; `gate` is the gate that decided, and `{NONE}`
+for requests that were refused before a decision. This page is generated (`make docs`); edit `keeper/metric_table.py`.
 
 | metric | type | labels | meaning |
 |---|---|---|---|
