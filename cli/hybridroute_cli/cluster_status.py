@@ -10,6 +10,7 @@ from hybridroute_cli.places import find_route, leaving_of, open_in_cluster
 from hybridroute_cli.state_lines import (
     describe_budgets,
     describe_problems,
+    describe_promise,
     describe_retries,
     describe_upstreams,
 )
@@ -69,7 +70,13 @@ def print_cluster_status(document: dict[str, Any]) -> None:
         out.print(f"slm USD {cost['slmUSD']}, llm USD {cost['llmUSD']}; saved USD {cost['savedUSD']}")
     keeper = document["keeper"]
     if keeper is not None:
-        for line in (*describe_budgets(keeper), *describe_upstreams(keeper), *describe_retries(keeper)):
+        lines = (
+            *describe_promise(keeper),
+            *describe_budgets(keeper),
+            *describe_upstreams(keeper),
+            *describe_retries(keeper),
+        )
+        for line in lines:
             out.print(line, markup=False)
         for line in describe_problems(keeper):
             out.print(line, markup=False, style="yellow")

@@ -31,9 +31,11 @@ _HEADER = f"""# HybridRoute
 name of at most 39 characters. An example: [`examples/hybridroute.yaml`](../examples/hybridroute.yaml);
 `hybridroute validate FILE` checks one.
 
-Everything but engine, model, context, sequences and scaling is part of the live policy: `hybridroute up -f FILE`
-again, and it is in force within 10 s without a restart. This page is generated (`make docs`); edit the models in
-`operator/hybridroute_api/v1alpha1`.
+What is part of the live policy is in force within 10 s without a restart, by `hybridroute up -f FILE` again or, in a
+cluster, by a change of the object. That is everything but each `scaling`, `topology`, `pods`, `records.claimName`,
+which Secrets and authorities are mounted, and of `slm` whatever is not `capabilities` or `pricing`. `hybridroute up`
+says when replicas follow, [What a route becomes](operator.md#what-a-route-becomes) what a cluster does. This page is
+generated (`make docs`); edit the models in `operator/hybridroute_api/v1alpha1`.
 """
 
 

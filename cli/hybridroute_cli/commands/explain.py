@@ -13,7 +13,7 @@ from hybridroute_cli.places import Context, Namespace, Place, RouteName, open_ro
 __all__ = ["explain"]
 
 _RECORD_SECONDS = 1.0
-"""A record is durable within 100 ms of a request's end; an id asked for at once may need a second look."""
+"""A record is durable within a third of a second of a request's end; an id asked for at once may need a second look."""
 
 
 def explain(

@@ -122,7 +122,7 @@ class UpstreamSpec(SpecModel):
 
     name: DnsName
     """Name of the upstream in records, metrics and headers: lower-case letters, digits and '-', 1 to 39
-    characters, unlike the others'. Required, because records outlive its position in the list.
+    characters, unlike the others', and not slm. Required, because records outlive its position in the list.
     """
     base_url: Text = Field(alias="baseURL", max_length=1024)
     """Address with the version segment, `https://provider/v1`; http or https, without user, query or

@@ -84,7 +84,7 @@ class ScalingDecision(StatusModel):
 
 
 class StatusCost(StatusModel):
-    """Dollars over the retained records."""
+    """Dollars since the keeper's records began, also of those that have been deleted since."""
 
     slm_nano_usd: NanoUsd = Field(default=0, alias="slmUSD", ge=0)
     """Dollars for the SLM's busy time, from "0". Default "0": nothing recorded."""
@@ -142,13 +142,14 @@ class HybridRouteStatus(StatusModel):
     scaling: tuple[ScalingDecision, ...] = Field(default=(), max_length=5)
     """The last changes of replicas, the newest first, at most 5. Default none: none seen."""
     slm_percent: int | None = Field(default=None, ge=0, le=100)
-    """Share of the retained requests that the SLM served, in percent, 0 to 100. Default none: no request yet.
+    """Share of the requests since the keeper's records began that the SLM served, in percent, 0 to 100. Default none:
+    no request yet.
     """
     spent_nano_usd: NanoUsd | None = Field(default=None, alias="spentUSD", ge=0)
-    """Dollars spent in the budget's window, or, without a budget, over the retained records, from "0". Default none:
-    not observed yet.
+    """Dollars spent in the budget's window, or, without a budget, since the keeper's records began, from "0". Default
+    none: not observed yet.
     """
     budget: StatusBudget | None = None
     """The dollar budget. Default none: the route has none, or it was not observed yet."""
     cost: StatusCost = StatusCost()
-    """Dollars over the retained records. Default: nothing recorded."""
+    """Dollars since the keeper's records began. Default: nothing recorded."""

@@ -8,13 +8,15 @@ __all__ = ["render_metrics_page"]
 
 _INTRODUCTION = f"""# Metrics
 
-The keeper exports these at `/metrics`, for a scraper that sends the metrics token
-(`Authorization: Bearer …`). They are added up in the transaction that stores a record, so they equal the records,
+The keeper exports these at `/keeper/metrics` of the route's port, for a scraper that sends the metrics token
+(`Authorization: Bearer …`). On one machine the token is in `secrets/metrics-token` of the route's folder
+(`~/.local/state/hybridroute/<route>`), in a cluster in the Secret `<name>-internal` under `metrics-token`, and a
+PodMonitor of the route knows it. They are added up in the transaction that stores a record, so they equal the records,
 survive restarts and retention, and do not depend on how many replicas there were.
 Ray's own metrics stay on Ray's own ports.
 
-`path` is `slm` or `llm`, `gate` the gate that decided; both are `{NONE}` for requests that were refused before a
-decision. This page is generated (`make docs`); edit `keeper/metric_table.py`.
+`path` is `slm` or `llm`, and `{NONE}` for requests that went to neither; `gate` is the gate that decided, and `{NONE}`
+for requests that were refused before a decision. This page is generated (`make docs`); edit `keeper/metric_table.py`.
 
 | metric | type | labels | meaning |
 |---|---|---|---|
@@ -27,12 +29,12 @@ def render_metrics_page() -> str:
         f"| `{metric.name}` | {metric.kind} | {', '.join(f'`{label}`' for label in metric.labels)} | {metric.help} |"
         for metric in METRICS
     ]
-    bounds = next(metric.bounds for metric in METRICS if metric.bounds)
-    return (
-        _INTRODUCTION
-        + "\n".join(rows)
-        + f"\n\nHistogram buckets, seconds: {', '.join(f'{bound:g}' for bound in bounds)}.\n"
-    )
+    buckets = [
+        f"Buckets of `{metric.name}`: {', '.join(f'{bound:g}' for bound in metric.bounds)}."
+        for metric in METRICS
+        if metric.bounds
+    ]
+    return _INTRODUCTION + "\n".join(rows) + "\n\n" + "\n\n".join(buckets) + "\n"
 
 
 if __name__ == "__main__":

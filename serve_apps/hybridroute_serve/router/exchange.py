@@ -62,7 +62,7 @@ OPERATIONS = {Api.CHAT_COMPLETIONS: "/v1/chat/completions", Api.COMPLETIONS: "/v
 
 _STATUS_CLIENT_GONE = 499
 _MOST_HEADER_BYTES = 8192
-"""Of those that go on to a path: its ingress refuses more than 16 KB with what is added to them."""
+"""Of those that go on to a path: far less than its ingress refuses, with what is added to them."""
 _FAILURE_GATES = frozenset({Gate.HEALTH, Gate.OVERFLOW})
 
 

@@ -135,7 +135,7 @@ def invalid_request(error: InvalidRequest) -> ErrorAnswer:
 
 
 def body_too_large(limit_bytes: int) -> ErrorAnswer:
-    """413, and the connection is closed: the rest of the body is not read."""
+    """413, and the connection is closed: of the rest of the body no more than a bounded piece is read."""
     message = f"The request body is larger than {limit_bytes} bytes."
     return ErrorAnswer(413, _INVALID, ErrorCode.BODY_TOO_LARGE, message, headers=((b"connection", b"close"),))
 

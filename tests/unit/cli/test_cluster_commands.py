@@ -32,6 +32,20 @@ COSTS = {
     "all_llm_usd": "1.9",
     "saved_usd": "1.52",
 }
+STATE = {
+    "budget": None,
+    "replicas": {},
+    "live": {"error": "of another version"},
+    "policy": {
+        "digest": "0123456789abcdef",
+        "created": "2025-01-02",
+        "threshold": 0.75,
+        "why": "confidence.threshold",
+        "margin": {"threshold": 0.41234, "why": "escalates at most 10 %"},
+    },
+    "guarantee": {"status": "Unknown", "reason": "ThresholdByHand", "message": ""},
+    "drift": {"alarm": {"charts": ["scope"]}, "evidence": {"scope": 1.5}, "requests": 400},
+}
 EXPLANATION = "r-1 went to the SLM: confidence 0.93 is above 0.8"
 
 
@@ -80,7 +94,7 @@ async def gateway() -> AsyncIterator[int]:
             return web.json_response({}, status=403)
         answers = {
             "/keeper/costs": COSTS,
-            "/keeper/state": {"budget": None, "replicas": {}, "live": {"error": "of another version"}},
+            "/keeper/state": STATE,
             "/keeper/records/r-1": {"explanation": EXPLANATION},
         }
         known = request.path in answers
@@ -135,6 +149,9 @@ async def test_status_says_what_object_and_keeper_say(shell: Shell, gateway: int
     assert "slm USD 0.01, llm USD 0.35; saved USD 1.52" in told
     assert "the live policy is not in force, the last good one is: of another version" in told
     assert "waits for ray.io/rayservice-finalizer, which KubeRay takes away when it runs" in told
+    assert "policy 0123456789ab of 2025-01-02: threshold 0.7500; confidence.threshold" in told
+    assert "cascade: threshold 0.4123, escalates at most 10 %" in told
+    assert "drift: an alarm is in force; scope 1.50 of the limit after 400 requests" in told
 
 
 async def test_status_of_a_route_whose_pods_do_not_run_yet(shell: Shell) -> None:
