@@ -25,7 +25,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     pytest.importorskip("kopf", reason="kopf is not installed: `make venv` installs what the operator needs")
     missing = [*missing_programs("kube-controller-manager"), *([] if KUBERAY.exists() else [str(KUBERAY)])]
     if missing:
-        pytest.skip(f"{', '.join(missing)} missing: run `../shared/cluster/up`")
+        pytest.skip(f"{', '.join(missing)} missing: `make help` says what this tier needs")
     with run_api_server(tmp_path_factory.mktemp("api-server"), garbage_collector=True) as server:
         serve_definition(server)
         serve_kuberay(server)

@@ -14,7 +14,7 @@ import yaml
 from support.api_server import ApiServer
 from support.helm import CHART, HELM_MISSING, only, run_helm, template
 
-pytestmark = pytest.mark.skipif(HELM_MISSING, reason="helm missing: run `../shared/cluster/up`")
+pytestmark = pytest.mark.skipif(HELM_MISSING, reason="helm is not on PATH")
 
 ALL_ON = {"replicaCount": 2, "metrics.dashboard.enabled": True}
 TABLE = [

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 TEST_SECONDS = 1500
 """A test's limit. The first one also builds images and a cluster; each wait inside has a limit of its own."""
 DIAGNOSTICS = ROOT / "build" / "kind-diagnostics"
-HOW = "install Docker, kind, kubectl and helm, or run `../shared/cluster/up`; then `make test-kind`"
+HOW = "install Docker, kind, kubectl and helm; then `make test-kind`"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
