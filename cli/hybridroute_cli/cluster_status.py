@@ -7,13 +7,7 @@ from rich.table import Table
 from hybridroute_cli.kubectl import Kubectl
 from hybridroute_cli.output import CommandError, console
 from hybridroute_cli.places import find_route, leaving_of, open_in_cluster
-from hybridroute_cli.state_lines import (
-    describe_budgets,
-    describe_problems,
-    describe_promise,
-    describe_retries,
-    describe_upstreams,
-)
+from hybridroute_cli.state_lines import describe_problems, describe_state
 
 __all__ = ["observe_in_cluster", "print_cluster_status"]
 
@@ -70,13 +64,7 @@ def print_cluster_status(document: dict[str, Any]) -> None:
         out.print(f"slm USD {cost['slmUSD']}, llm USD {cost['llmUSD']}; saved USD {cost['savedUSD']}")
     keeper = document["keeper"]
     if keeper is not None:
-        lines = (
-            *describe_promise(keeper),
-            *describe_budgets(keeper),
-            *describe_upstreams(keeper),
-            *describe_retries(keeper),
-        )
-        for line in lines:
+        for line in describe_state(keeper):
             out.print(line, markup=False)
         for line in describe_problems(keeper):
             out.print(line, markup=False, style="yellow")

@@ -20,6 +20,7 @@ __all__ = [
     "describe_problems",
     "describe_promise",
     "describe_retries",
+    "describe_state",
     "describe_upstreams",
 ]
 
@@ -106,6 +107,16 @@ def describe_retries(state: Mapping[str, Any]) -> list[str]:
         sum(int(said.get(name, 0)) for said in facts) for name in (RETRY_EXTRA_ATTEMPTS, RETRY_REFUSALS)
     )
     return [f"retry budget: {tokens:.1f} tokens in hand; {extra} extra attempts, {refused} refused"]
+
+
+def describe_state(state: Mapping[str, Any]) -> list[str]:
+    """All of it but the problems, in the order in which both kinds of status show it."""
+    return [
+        *describe_promise(state),
+        *describe_budgets(state),
+        *describe_upstreams(state),
+        *describe_retries(state),
+    ]
 
 
 def describe_problems(state: Mapping[str, Any]) -> list[str]:

@@ -12,13 +12,7 @@ from hybridroute_cli.instance import is_alive
 from hybridroute_cli.output import CommandError, command_errors, console, print_json
 from hybridroute_cli.places import Context, Namespace, RouteName, parse_place
 from hybridroute_cli.processes import find_processes
-from hybridroute_cli.state_lines import (
-    describe_budgets,
-    describe_problems,
-    describe_promise,
-    describe_retries,
-    describe_upstreams,
-)
+from hybridroute_cli.state_lines import describe_problems, describe_state
 
 __all__ = ["status"]
 
@@ -110,13 +104,7 @@ def _print_status(document: dict[str, Any]) -> None:
         out.print(f"{spent}; saved USD {costs['saved_usd']}")
     keeper = document["keeper"]
     if keeper is not None:
-        lines = (
-            *describe_promise(keeper),
-            *describe_budgets(keeper),
-            *describe_upstreams(keeper),
-            *describe_retries(keeper),
-        )
-        for line in lines:
+        for line in describe_state(keeper):
             out.print(line, markup=False)
         for line in describe_problems(keeper):
             out.print(line, markup=False, style="yellow")
