@@ -7,11 +7,17 @@ that changes while replicas run is in here (that is the live policy): a changed 
 from typing import Any
 
 from hybridroute_api.model_uris import model_name, parse_claim
-from hybridroute_api.serving import KeeperArgs, LlmProxyArgs, RouterArgs, SlmArgs, StandInArgs
+from hybridroute_api.serving import (
+    LONGEST_REQUEST_SECONDS,
+    KeeperArgs,
+    LlmProxyArgs,
+    RouterArgs,
+    SlmArgs,
+    StandInArgs,
+)
 from hybridroute_api.v1alpha1.resource import HybridRoute
 from hybridroute_api.v1alpha1.scaling import Scaling
 from hybridroute_render.placement import Placement
-from hybridroute_render.serve_environment import LONGEST_STREAM_SECONDS
 
 __all__ = [
     "CPU_APP_CPUS",
@@ -149,7 +155,7 @@ def _application(name: str, args: dict[str, Any], deployment: dict[str, Any]) ->
         "import_path": f"hybridroute_serve.apps.{module}:build",
         "args": args,
         "logging_config": dict(_LOGGING),
-        "deployments": [{"name": name, "graceful_shutdown_timeout_s": LONGEST_STREAM_SECONDS} | deployment],
+        "deployments": [{"name": name, "graceful_shutdown_timeout_s": LONGEST_REQUEST_SECONDS} | deployment],
     }
 
 

@@ -6,10 +6,7 @@ Ray reads these once per process, so they cannot be part of the Serve config its
 from hybridroute_api.serving import LONGEST_REQUEST_SECONDS
 from hybridroute_render.placement import ServePorts
 
-__all__ = ["LONGEST_STREAM_SECONDS", "render_serve_environment"]
-
-LONGEST_STREAM_SECONDS = LONGEST_REQUEST_SECONDS
-"""No stream may be longer: HAProxy's old workers and stopping replicas are given this long to finish."""
+__all__ = ["render_serve_environment"]
 
 _LONGEST_SILENCE_SECONDS = 60
 """Of a client that is to send; silence of an answer does not count."""
@@ -39,7 +36,7 @@ def render_serve_environment(ports: ServePorts, *, cores: int) -> dict[str, str]
         # Ray runs replicas at 15: beside anything else that is busy, a gateway that must answer at once would wait.
         "RAY_worker_niceness": "0",
         # Any replica change in any application reloads HAProxy, and its old process dies this long after.
-        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(LONGEST_STREAM_SECONDS),
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(LONGEST_REQUEST_SECONDS),
         # A stopping replica holds its accelerator for this long even when idle; 30 by default.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
         # Three failed checks find a dead HAProxy: 29 s without service at the default period of 10 s.

@@ -8,6 +8,7 @@ import json
 import math
 from typing import Any, Final
 
+from hybridroute_api.serving import LONGEST_REQUEST_SECONDS
 from hybridroute_api.v1alpha1 import HybridRoute
 from hybridroute_api.v1alpha1.slm import Rollout
 from hybridroute_api.v1alpha1.spec import Topology
@@ -22,7 +23,6 @@ from hybridroute_render.serve_config import (
     render_gateway_applications,
     render_slm_application,
 )
-from hybridroute_render.serve_environment import LONGEST_STREAM_SECONDS
 
 __all__ = ["GPU_RESOURCE", "render_gateway_service", "render_slm_service"]
 
@@ -179,7 +179,7 @@ def _ray_service(
             "serveConfigV2": dump_yaml(serve),
             "upgradeStrategy": {"type": upgrade},
             # The old cluster ends its streams first.
-            "rayClusterDeletionDelaySeconds": LONGEST_STREAM_SECONDS + _IDLE_SECONDS,
+            "rayClusterDeletionDelaySeconds": LONGEST_REQUEST_SECONDS + _IDLE_SECONDS,
             # KubeRay leaves the field out where it is false, and would be told again.
             **({"excludeHeadPodFromServeSvc": True} if exclude_head else {}),
             "rayClusterConfig": {

@@ -24,7 +24,7 @@ _DRAIN_SECONDS = 0.25
 """How long the end of a body is waited for after `[DONE]`."""
 
 
-class _NotedBody(aiohttp.BytesPayload):
+class _Noted(aiohttp.Payload):
     """Says when it is written, which is when the request goes out: aiohttp's own traces cost six calls a request."""
 
     on_sent: Callable[[], None]
@@ -34,12 +34,12 @@ class _NotedBody(aiohttp.BytesPayload):
         await super().write_with_length(writer, content_length)
 
 
-class _NotedLongBody(aiohttp.BytesIOPayload):
-    on_sent: Callable[[], None]
+class _NotedBody(_Noted, aiohttp.BytesPayload):
+    pass
 
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        self.on_sent()
-        await super().write_with_length(writer, content_length)
+
+class _NotedLongBody(_Noted, aiohttp.BytesIOPayload):
+    pass
 
 
 def as_payload(body: bytes, on_sent: Callable[[], None] = lambda: None) -> aiohttp.Payload:

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from hybridroute_api.serving import KeeperArgs, LlmProxyArgs, RouterArgs, SlmArgs
+from hybridroute_api.serving import LONGEST_REQUEST_SECONDS, KeeperArgs, LlmProxyArgs, RouterArgs, SlmArgs
 from hybridroute_render.placement import Placement, ServePorts
 from hybridroute_render.serve_config import (
     render_gateway_applications,
     render_slm_application,
     render_stand_in_application,
 )
-from hybridroute_render.serve_environment import LONGEST_STREAM_SECONDS, render_serve_environment
+from hybridroute_render.serve_environment import render_serve_environment
 from support.routes import route_of
 
 PLACEMENT = Placement(
@@ -109,9 +109,9 @@ def test_slm_fields_reach_the_engine(field, value, argument, rendered):
 def test_no_stream_outlives_what_haproxy_and_replicas_are_given():
     environment = render_serve_environment(ServePorts(), cores=2)
 
-    assert environment["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] == str(LONGEST_STREAM_SECONDS)
+    assert environment["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] == str(LONGEST_REQUEST_SECONDS)
     for application in applications().values():
-        assert application["deployments"][0]["graceful_shutdown_timeout_s"] >= LONGEST_STREAM_SECONDS
+        assert application["deployments"][0]["graceful_shutdown_timeout_s"] >= LONGEST_REQUEST_SECONDS
 
 
 def test_ports_reach_serve():
